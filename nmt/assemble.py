@@ -1,0 +1,232 @@
+"""The one place that turns a configuration, or a run folder, into objects."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmt.component import build, component_class
+from nmt.config import Config, Device, Precision, SearchConfig, Tie
+from nmt.config import read as read_config
+from nmt.data.tokenizer import TokenizerPair
+from nmt.data.vocabulary import EOS, UNK
+from nmt.errors import ConfigError
+from nmt.model import arithmetic
+from nmt.model.attention import Alignment, Attention, Context, Score
+from nmt.model.decoder import Bridge, Decoder, Readout
+from nmt.model.embedding import Embedding, OutputLayer
+from nmt.model.encoder import Encoder
+from nmt.model.translation_model import TranslationModel
+from nmt.run_folder import RunFolder, read_json
+from nmt.search import SearchOptions
+from nmt.training.checkpoint import load_best
+
+_CELL_PARTS = {"rnn": 1, "gru": 1, "lstm": 2}
+
+
+def resolve_device(device: Device) -> torch.device:
+    """Return the device to use; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ConfigError: ``cuda`` is asked for and there is none.
+    """
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but this torch sees no CUDA device; accepted here: auto, cpu")
+    if device is Device.cpu or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> bool:
+    """Return whether products are made in bf16; ``auto`` asks the processor's or GPU's capability flags."""
+    if precision is not Precision.auto:
+        return precision is Precision.bf16
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+
+
+def build_model(config: Config, *, source_size: int, target_size: int, joint: bool) -> TranslationModel:
+    """Construct the model with fresh parameters.
+
+    Args:
+        config: the run's configuration.
+        source_size: source vocabulary size.
+        target_size: target vocabulary size.
+        joint: whether both sides have one vocabulary.
+
+    Raises:
+        ConfigError: parts that do not go together.
+    """
+    source_embedding, target_embedding = _build_embeddings(config, source_size, target_size, joint=joint)
+    encoder = build(config.encoder, Encoder, "encoder", embedding_size=config.embedding.size)
+    decoder = _build_decoder(config, encoder)
+    return TranslationModel(
+        source_embedding=source_embedding,
+        target_embedding=target_embedding,
+        encoder=encoder,
+        decoder=decoder,
+        output=_build_output(config, decoder, target_embedding, target_size),
+    )
+
+
+def _build_embeddings(
+    config: Config, source_size: int, target_size: int, *, joint: bool
+) -> tuple[Embedding, Embedding]:
+    if config.embedding.tie is Tie.three_way and not joint:
+        raise ConfigError("embedding.tie=three_way needs one vocabulary for both sides; set tokenizer.joint=true")
+    source, target = (
+        Embedding(
+            size,
+            config.embedding.size,
+            dropout=config.embedding.dropout,
+            variational_dropout=config.decoder.variational_dropout,
+            word_dropout=config.embedding.word_dropout,
+            unknown=UNK,
+            special=EOS,
+        )
+        for size in (source_size, target_size)
+    )
+    if config.embedding.tie is Tie.three_way:
+        source.weight = target.weight
+    return source, target
+
+
+def _build_attention(config: Config, encoder: Encoder) -> Attention:
+    sizes = {"query_size": config.decoder.hidden_size, "key_size": encoder.size}
+    parts = config.attention
+    return Attention(
+        build(parts["score"], Score, "attention.score", **sizes),
+        build(parts["alignment"], Alignment, "attention.alignment", **sizes),
+        build(parts["context"], Context, "attention.context", **sizes),
+    )
+
+
+def _build_decoder(config: Config, encoder: Encoder) -> Decoder:
+    options, embedding = config.decoder, config.embedding
+    attention = _build_attention(config, encoder)
+    readout = build(
+        config.attention["readout"],
+        Readout,
+        "attention.readout",
+        hidden_size=options.hidden_size,
+        embedding_size=embedding.size,
+        context_size=attention.context.size,
+        default_size=options.hidden_size if embedding.tie is Tie.none else embedding.size,
+    )
+    bridge = build(
+        config.attention["bridge"],
+        Bridge,
+        "attention.bridge",
+        source_size=encoder.size,
+        source_parts=encoder.final_parts,
+        backward_size=encoder.backward_size,
+        hidden_size=options.hidden_size,
+        layers=options.layers,
+        parts=_CELL_PARTS[options.cell.value],
+    )
+    node = config.attention["wiring"]
+    found = component_class(node, Decoder, "attention.wiring")
+    if options.layers < 1 or options.hidden_size < 1:
+        raise ConfigError(
+            f"decoder.layers={options.layers} and decoder.hidden_size={options.hidden_size} are not accepted; "
+            "both must be at least 1"
+        )
+    return found(
+        **{name: value for name, value in node.items() if name != "_target_"},
+        embedding_size=embedding.size,
+        attention=attention,
+        readout=readout,
+        bridge=bridge,
+        cell=options.cell.value,
+        hidden_size=options.hidden_size,
+        layers=options.layers,
+        residual=options.residual,
+        layer_norm=options.layer_norm,
+        dropout=options.dropout,
+        variational_dropout=options.variational_dropout,
+    )
+
+
+def _build_output(config: Config, decoder: Decoder, target_embedding: Embedding, target_size: int) -> OutputLayer:
+    tied = config.embedding.tie is not Tie.none
+    if tied and decoder.readout.size != config.embedding.size:
+        raise ConfigError(
+            f"embedding.tie={config.embedding.tie.value} needs attention.readout.size={config.embedding.size} (embedding.size), "
+            f"but it is {decoder.readout.size}"
+        )
+    return OutputLayer(decoder.readout.size, target_size, tied=target_embedding.weight if tied else None)
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A finished or interrupted run, ready to translate with its best weights.
+
+    Attributes:
+        folder: its folder.
+        config: its configuration.
+        model: the model on its device, in evaluation mode.
+        tokenizers: its tokenizers.
+        corpus: ``corpus.json``: name, synthetic, source_language, target_language, ...
+        device: where the model is.
+        bf16: whether products are made in bf16.
+    """
+
+    folder: RunFolder
+    config: Config
+    model: TranslationModel
+    tokenizers: TokenizerPair
+    corpus: dict[str, Any]
+    device: torch.device
+    bf16: bool
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Return the context in which the model computes as this run does."""
+        return arithmetic(bf16=self.bf16)
+
+    @property
+    def alignment_shift(self) -> int:
+        """The shift chosen on validation links where there were any, else 0."""
+        if not self.folder.finished:
+            return 0
+        return int(self.folder.read_metrics().get("test", {}).get("aer_shift", 0))
+
+
+def open_run(path: Path, *, device: Device | None = None) -> OpenRun:
+    """Open a run folder: the one way to get a trained model back.
+
+    Args:
+        path: the run folder.
+        device: where to put the model; None as the run's configuration says.
+
+    Raises:
+        RunError: the folder is not a run, or its training has not reached a checkpoint yet.
+    """
+    folder = RunFolder(path)
+    config = read_config(folder.config)
+    tokenizers = TokenizerPair.load(path)
+    model = build_model(
+        config, source_size=tokenizers.source.size, target_size=tokenizers.target.size, joint=tokenizers.joint
+    )
+    load_best(folder.checkpoints, model)
+    place = resolve_device(config.device if device is None else device)
+    return OpenRun(
+        folder=folder,
+        config=config,
+        model=model.to(place).eval(),
+        tokenizers=tokenizers,
+        corpus=read_json(folder.corpus),
+        device=place,
+        bf16=resolve_precision(config.precision, place),
+    )
+
+
+def search_options(search: SearchConfig, **overrides: Any) -> SearchOptions:
+    """Return the options of a search from its configuration; ``overrides`` that are not None replace values."""
+    names = {field.name for field in fields(SearchOptions)}
+    values = {field.name: getattr(search, field.name) for field in fields(search) if field.name in names}
+    return SearchOptions(**{**values, **{name: value for name, value in overrides.items() if value is not None}})

@@ -1,0 +1,88 @@
+"""``python train.py`` and ``nmt train``: compose the configuration, train, evaluate, leave a complete run folder."""
+
+import logging
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+from nmt.cli.logs import to_console
+from nmt.config import from_omegaconf
+from nmt.errors import NmtError
+from nmt.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def config_folder() -> Path:
+    """Return the folder of the YAML files: beside the package in a checkout, inside it when installed from a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the training that ``argv`` (by default the command line) describes, or all those of a multirun.
+
+    Returns:
+        The exit code: 0; 2 for an error of the user's, told in one sentence (in a multirun, once all jobs have run).
+    """
+    failures: list[str] = []
+
+    @hydra.main(config_path=str(config_folder()), config_name="train", version_base="1.3")
+    def job(node: DictConfig) -> None:
+        try:
+            _run(node)
+        except NmtError as error:
+            failures.append(str(error))
+            log.debug("the job ends with an error", exc_info=True)
+            sys.stderr.write(f"nmt: {error}\n")
+
+    former = sys.argv
+    if argv is not None:
+        sys.argv = [former[0], *argv]
+    try:
+        job()
+    finally:
+        sys.argv = former
+    return 2 if failures else 0
+
+
+def _run(node: DictConfig) -> None:
+    """Run one job in the folder that Hydra gave it."""
+    from nmt.training.interruption import Interrupted
+
+    state = HydraConfig.get()
+    folder = RunFolder(Path(state.runtime.output_dir))
+    to_console()
+    try:
+        with open_dict(node):
+            node.choices = _choices(state.runtime.choices)
+        if state.mode is RunMode.MULTIRUN:
+            log.info("job %s: %s", state.job.num, state.job.override_dirname)
+            node.run_dir = str(folder.path)
+        from nmt.cli.experiment import run_experiment
+
+        run_experiment(from_omegaconf(node), folder)
+    except Interrupted as interruption:
+        log.warning("%s; the same command goes on from here", interruption)
+        sys.exit(128 + interruption.signal)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        _remove_if_empty(folder.path)
+
+
+def _choices(chosen: DictConfig) -> dict[str, str]:
+    """Return the program's own choices, without Hydra's."""
+    own = {str(key): value for key, value in chosen.items() if not str(key).startswith("hydra/")}
+    return {key: str(value) for key, value in own.items() if value is not None}
+
+
+def _remove_if_empty(path: Path) -> None:
+    """Remove the folder that Hydra made if the job has left nothing in it."""
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()

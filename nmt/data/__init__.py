@@ -1,0 +1,58 @@
+"""Data: where sentence pairs come from, how text becomes tokens, tokens batches, and pieces words again."""
+
+from nmt.data.batches import Batch, EncodedPairs, FlatSequences, TokenBatches, encode_sources, filter_pairs
+from nmt.data.corpus import Corpus, CorpusSource, GoldLinks, Link, ParallelText
+from nmt.data.links import format_links, parse_links
+from nmt.data.synthetic import SyntheticCorpus
+from nmt.data.text_corpus import TextCorpus
+from nmt.data.tokenizer import (
+    CharacterTokenizer,
+    CharacterTrainer,
+    Sampling,
+    SentencePieceTokenizer,
+    SentencePieceTrainer,
+    Tokenizer,
+    TokenizerPair,
+    TokenizerTrainer,
+    WordTokenizer,
+    WordTrainer,
+)
+from nmt.data.vocabulary import BOS, EOS, PAD, UNK
+from nmt.data.words import links_from_weights, merge_weights, piece_words, shift_weights, split_words
+
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "UNK",
+    "Batch",
+    "CharacterTokenizer",
+    "CharacterTrainer",
+    "Corpus",
+    "CorpusSource",
+    "EncodedPairs",
+    "FlatSequences",
+    "GoldLinks",
+    "Link",
+    "ParallelText",
+    "Sampling",
+    "SentencePieceTokenizer",
+    "SentencePieceTrainer",
+    "SyntheticCorpus",
+    "TextCorpus",
+    "TokenBatches",
+    "Tokenizer",
+    "TokenizerPair",
+    "TokenizerTrainer",
+    "WordTokenizer",
+    "WordTrainer",
+    "encode_sources",
+    "filter_pairs",
+    "format_links",
+    "links_from_weights",
+    "merge_weights",
+    "parse_links",
+    "piece_words",
+    "shift_weights",
+    "split_words",
+]

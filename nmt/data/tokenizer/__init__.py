@@ -1,0 +1,21 @@
+"""Tokenizers: text to ids and back, one side or a pair, and what trains them."""
+
+from nmt.data.tokenizer.base import Sampling, Tokenizer
+from nmt.data.tokenizer.character import CharacterTokenizer, CharacterTrainer
+from nmt.data.tokenizer.pair import TokenizerPair
+from nmt.data.tokenizer.sentencepiece import SentencePieceTokenizer, SentencePieceTrainer
+from nmt.data.tokenizer.trainer import TokenizerTrainer
+from nmt.data.tokenizer.word import WordTokenizer, WordTrainer
+
+__all__ = [
+    "CharacterTokenizer",
+    "CharacterTrainer",
+    "Sampling",
+    "SentencePieceTokenizer",
+    "SentencePieceTrainer",
+    "Tokenizer",
+    "TokenizerPair",
+    "TokenizerTrainer",
+    "WordTokenizer",
+    "WordTrainer",
+]

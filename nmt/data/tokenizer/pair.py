@@ -1,0 +1,128 @@
+"""The tokenizers of both sides, as a run folder keeps them."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from nmt.data.batches import EncodedPairs, FlatSequences
+from nmt.data.tokenizer.base import Sampling, Tokenizer
+from nmt.errors import DataError, RunError
+
+_FILE = "tokenizer.json"
+# lines encoded at a time, so that only so many are ever held as Python lists; also the pools of sampled segmentation
+_POOL_LINES = 10_000
+
+
+@dataclass
+class TokenizerPair:
+    """The source's and the target's tokenizer; with a joint vocabulary they are one object."""
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @property
+    def joint(self) -> bool:
+        """Whether both sides share one vocabulary."""
+        return self.source is self.target
+
+    @property
+    def sampling(self) -> bool:
+        """Whether training segments anew in each epoch."""
+        return self.source.sampling > 0 or self.target.sampling > 0
+
+    def encode_pairs(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        indices: np.ndarray | Sequence[int] | None = None,
+        sampler: Sampling | None = None,
+    ) -> EncodedPairs:
+        """Encode lines into flat arrays.
+
+        Args:
+            sources: source lines, in memory or not.
+            targets: as many target lines.
+            indices: the lines to encode, in this order; None for all.
+            sampler: asks for a random segmentation; its ``pool`` and ``side`` are set here.
+        """
+        if len(sources) != len(targets):
+            raise DataError(f"{len(sources)} source and {len(targets)} target lines are no pairs")
+        indices = np.arange(len(sources)) if indices is None else np.asarray(indices)
+        samplers = [None, None] if sampler is None else [replace(sampler, side=side) for side in (0, 1)]
+        return EncodedPairs(
+            _encode(self.source, sources, indices, samplers[0]), _encode(self.target, targets, indices, samplers[1])
+        )
+
+    def epoch_encoder(
+        self, sources: Sequence[str], targets: Sequence[str], *, seed: int, indices: np.ndarray | None = None
+    ) -> Callable[[int], EncodedPairs] | None:
+        """Return what segments the lines anew for an epoch, from (seed, epoch) alone, for ``TokenBatches``.
+
+        None where the segmentation is the same in every epoch.
+        """
+        if not self.sampling:
+            return None
+        return lambda epoch: self.encode_pairs(sources, targets, indices=indices, sampler=Sampling(seed, epoch))
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder/tokenizer.*``: ``tokenizer.json`` says what the other files are."""
+        if self.joint:
+            sides = {"both": _save(self.source, folder, "tokenizer")}
+        else:
+            sides = {
+                "source": _save(self.source, folder, "tokenizer.source"),
+                "target": _save(self.target, folder, "tokenizer.target"),
+            }
+        (folder / _FILE).write_text(json.dumps(sides, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            RunError: a file is missing or cannot be read.
+        """
+        try:
+            sides = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            if "both" in sides:
+                both = _load(folder, sides["both"])
+                return cls(both, both)
+            return cls(_load(folder, sides["source"]), _load(folder, sides["target"]))
+        except FileNotFoundError as error:
+            raise RunError(f"{folder} has no tokenizer: {error.filename} is missing") from None
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise RunError(f"the tokenizer in {folder} cannot be read: {error}") from None
+
+
+def _encode(tokenizer: Tokenizer, lines: Sequence[str], indices: np.ndarray, sampler: Sampling | None) -> FlatSequences:
+    """Encode the lines at ``indices`` pool by pool."""
+    parts = []
+    for pool, start in enumerate(range(0, len(indices), _POOL_LINES)):
+        chosen = [lines[int(index)] for index in indices[start : start + _POOL_LINES]]
+        pool_sampler = None if sampler is None else replace(sampler, pool=pool)
+        parts.append(FlatSequences.from_lists(tokenizer.encode(chosen, sampler=pool_sampler)))
+    return FlatSequences.concatenate(parts)
+
+
+def _save(tokenizer: Tokenizer, folder: Path, name: str) -> dict[str, Any]:
+    return {"class": type(tokenizer).__name__, **tokenizer.save(folder, name)}
+
+
+def _load(folder: Path, description: dict[str, Any]) -> Tokenizer:
+    name = description.pop("class")
+    found = [kind for kind in _descendants(Tokenizer) if kind.__name__ == name]
+    if not found:
+        raise ValueError(f"{name} is no tokenizer of this version")
+    return found[0].load(folder, description)
+
+
+def _descendants(base: type[Tokenizer]) -> Iterator[type[Tokenizer]]:
+    """Yield all subclasses; those of the package are there, since it imports them before anything in it can run."""
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _descendants(kind)

@@ -1,0 +1,179 @@
+"""Lines in, translations out: the one way from text through tokenizer, model and search back to text."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from nmt.data.batches import encode_sources
+from nmt.data.vocabulary import BOS, EOS, PAD
+from nmt.evaluation.alignment import Sentence, WordAlignment, no_alignment, word_alignment
+from nmt.evaluation.batching import inference, length_batches
+from nmt.search import Hypothesis, SearchOptions, search
+
+if TYPE_CHECKING:
+    from nmt.data.tokenizer import TokenizerPair
+    from nmt.model import TranslationModel
+
+# all that str.splitlines, or some reader of our output, takes for the end of a line
+_LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+# log-probabilities a step may compute, in elements: 128 MiB of float32
+_LOGITS = 2**25
+
+
+class Candidate(NamedTuple):
+    """One translation of a line.
+
+    Attributes:
+        text: detokenised, on one line.
+        score: the length-normalised log-probability used for ranking.
+        log_prob: log-probability, EOS included, in nats.
+        tokens: ids without BOS and EOS.
+        pieces: the same, readable.
+        weights: float32 [pieces + EOS, source pieces + EOS]; row t is the attention when piece t is predicted.
+    """
+
+    text: str
+    score: float
+    log_prob: float
+    tokens: list[int]
+    pieces: list[str]
+    weights: np.ndarray
+
+
+class Translation(NamedTuple):
+    """A line and its translations.
+
+    Attributes:
+        source: the line.
+        source_tokens: its ids, without EOS; empty for a line without text.
+        source_pieces: the same, readable.
+        candidates: as many as the search's ``n_best`` where it found so many, best first; never empty.
+    """
+
+    source: str
+    source_tokens: list[int]
+    source_pieces: list[str]
+    candidates: list[Candidate]
+
+    @property
+    def text(self) -> str:
+        """The best translation."""
+        return self.candidates[0].text
+
+    @property
+    def target_pieces(self) -> list[str]:
+        """The best translation's pieces."""
+        return self.candidates[0].pieces
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The best translation's attention weights."""
+        return self.candidates[0].weights
+
+
+def translate_lines(
+    model: "TranslationModel",
+    tokenizers: "TokenizerPair",
+    lines: Sequence[str],
+    options: SearchOptions,
+    *,
+    batch_tokens: int,
+    device: torch.device | str,
+    generator: torch.Generator | None = None,
+) -> list[Translation]:
+    """Translate lines of text.
+
+    Lines are decoded longest first in batches of like length. A line that is empty, or has nothing but white space, has
+    an empty translation (``n_best`` of them, of score 0), and the model is not asked.
+
+    Args:
+        model: the model; its mode (train or eval) is left as it was.
+        tokenizers: those of the model.
+        lines: raw lines of any length.
+        options: how to search.
+        batch_tokens: at most this many source positions, and this many beam rows, at a time; a longer line is decoded
+            alone. Large vocabularies lower the number of rows further, so that memory stays bounded.
+        device: where the model is.
+        generator: random numbers for sampling, on ``device``.
+
+    Returns:
+        One translation per line, in the order of the lines.
+    """
+    encoded = [
+        tokens if line.strip() else [] for line, tokens in zip(lines, tokenizers.source.encode(lines), strict=True)
+    ]
+    full = [number for number, tokens in enumerate(encoded) if tokens]
+    found = [_empty(line, options.n_best) for line in lines]
+    beams = options.n_best if options.sample else options.beam
+    rows = max(1, min(batch_tokens, _LOGITS // tokenizers.target.size) // beams)
+    lengths = np.array([len(encoded[number]) + 1 for number in full], np.int64)
+    for indices in length_batches(lengths, positions=batch_tokens, rows=rows):
+        numbers = [full[int(index)] for index in indices]
+        sources = [encoded[number] for number in numbers]
+        hypotheses = _decode(model, sources, options, device=device, generator=generator)
+        for number, tokens, ranked in zip(numbers, sources, hypotheses, strict=True):
+            found[number] = _translation(tokenizers, lines[number], tokens, ranked)
+    return found
+
+
+def translation_alignments(translation: Translation, tokenizers: "TokenizerPair", *, shift: int) -> list[WordAlignment]:
+    """Return the word alignment of each candidate with its source; ``shift`` as in :func:`word_alignment`."""
+    source = Sentence(translation.source, translation.source_tokens)
+    return [
+        word_alignment(tokenizers, source, Sentence(candidate.text, candidate.tokens), candidate.weights, shift=shift)
+        if source.tokens and candidate.tokens
+        else no_alignment(translation.source, candidate.text)
+        for candidate in translation.candidates
+    ]
+
+
+def _decode(
+    model: "TranslationModel",
+    sources: list[list[int]],
+    options: SearchOptions,
+    *,
+    device: torch.device | str,
+    generator: torch.Generator | None,
+) -> list[list[Hypothesis]]:
+    """Search for translations of one batch of encoded sources."""
+    source, source_lengths = (tensor.to(device) for tensor in encode_sources(sources))
+    with inference(model):
+        return search(
+            model.step,
+            model.encode(source, source_lengths),
+            source_lengths=source_lengths,
+            options=options,
+            bos=BOS,
+            eos=EOS,
+            forbidden=(PAD, BOS),
+            generator=generator,
+        )
+
+
+def _translation(
+    tokenizers: "TokenizerPair", line: str, source_tokens: list[int], hypotheses: list[Hypothesis]
+) -> Translation:
+    """Turn what the search found for a line into text."""
+    texts = tokenizers.target.decode([hypothesis.tokens for hypothesis in hypotheses])
+    candidates = [
+        Candidate(
+            text=_LINE_BREAK.sub(" ", text),
+            score=hypothesis.score,
+            log_prob=hypothesis.log_prob,
+            tokens=hypothesis.tokens,
+            pieces=tokenizers.target.pieces(hypothesis.tokens),
+            # a copy of the real positions, or a short line would keep its batch's padded array alive
+            weights=hypothesis.weights[:, : len(source_tokens) + 1].numpy().copy(),
+        )
+        for hypothesis, text in zip(hypotheses, texts, strict=True)
+    ]
+    return Translation(line, source_tokens, tokenizers.source.pieces(source_tokens), candidates)
+
+
+def _empty(line: str, n_best: int) -> Translation:
+    """Return the translation of a line without text: nothing, with certainty."""
+    nothing = Candidate("", 0.0, 0.0, [], [], np.zeros((1, 1), np.float32))
+    return Translation(line, [], [], [nothing] * n_best)

@@ -1,0 +1,316 @@
+"""Recurrent cells: tanh RNN, GRU, LSTM, plain or layer-normalised, with an optional second input inside the recurrence.
+
+A cell's input has two parts. ``inputs`` are known for all steps (embeddings, the layer below): their products leave the
+loop (:meth:`Cell.project`). ``feed`` is known only at its step (a context, Luong's fed readout) and enters inside.
+
+Layer normalisation follows Ba et al. 2016 (arXiv:1607.06450v1, eqs. 20-22): the contributions of input and of recurrence
+are normalised apart, and the LSTM's cell once more before its tanh.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from nmt.model.products import Linear, Operand, current, rounded, times_transposed
+
+CellState = tuple[Tensor, ...]
+"""(h,) of RNN and GRU, (h, c) of the LSTM; each [.., H]."""
+Advance = Callable[[Tensor, Tensor | None, CellState], CellState]
+CellName = Literal["rnn", "gru", "lstm"]
+
+
+class Cell(nn.Module, ABC):
+    """One recurrent cell.
+
+    Args:
+        input_size: size of ``inputs``.
+        hidden_size: H.
+        feed_size: size of ``feed``; 0 for none.
+        layer_norm: normalise the gates' two contributions (and the LSTM's cell).
+    """
+
+    gates: int
+    """Number of gates G; their pre-activations are [.., G * H]."""
+    parts: int = 1
+    """Number of tensors in a state."""
+
+    def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.layer_norm = layer_norm
+        width = self.gates * hidden_size
+        self.input = Linear(input_size, width)
+        self.feed = Linear(feed_size, width, bias=False) if feed_size else None
+        self.recurrent = Linear(hidden_size, width, bias=False)
+        for block in self.recurrent.weight.data.split(hidden_size):
+            nn.init.orthogonal_(block)
+        self.input_norm = nn.LayerNorm(width) if layer_norm else nn.Identity()
+        self.recurrent_norm = nn.LayerNorm(width, bias=False) if layer_norm else nn.Identity()
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Return the inputs' part of the gates' pre-activations, bias included: [.., I] -> [.., G * H]."""
+        return self.input(inputs)
+
+    def zero_state(self, like: Tensor, *rows: int) -> CellState:
+        """Return a state of zeros [rows.., H] of the type and device of ``like``."""
+        return tuple(like.new_zeros(*rows, self.hidden_size) for _ in range(self.parts))
+
+    @abstractmethod
+    def prepare(self) -> Advance:
+        """Return the step function ``(projected input, feed, state) -> state`` for one recurrence."""
+
+    def run(self, projected: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """Run over a whole sequence without feed.
+
+        Args:
+            projected: [T, B, G * H], steps first.
+            state: the initial state, [B, H] each.
+
+        Returns:
+            All hidden states [T, B, H], and the state's other parts (the LSTM's cells) likewise.
+        """
+        advance = self.prepare()
+        steps = []
+        for gates in projected.unbind(0):
+            state = advance(gates, None, state)
+            steps.append(state)
+        hidden, *others = (torch.stack(part) for part in zip(*steps, strict=True))
+        return hidden, tuple(others)
+
+    def _feed_operand(self) -> Operand | None:
+        return None if self.feed is None else self.feed.prepare()
+
+    def _fused_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
+        """Return ``(projected, feed, h) -> pre-activations`` as one product of [feed; h] with [W_feed W_recurrent]."""
+        if self.feed is None:
+            recurrent = self.recurrent.prepare()
+            return lambda projected, _, hidden: projected + recurrent(hidden)
+        both = Operand(torch.cat([self.feed.weight, self.recurrent.weight], dim=1))
+
+        def sum_of_parts(projected: Tensor, feed: Tensor | None, hidden: Tensor) -> Tensor:
+            assert feed is not None
+            return projected + both(torch.cat([feed, hidden], dim=-1))
+
+        return sum_of_parts
+
+    def _split_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]:
+        """Return ``(projected, feed, h) -> (input part, recurrent part)``, each normalised where the cell does so."""
+        recurrent, feeding = self.recurrent.prepare(), self._feed_operand()
+
+        def parts(projected: Tensor, feed: Tensor | None, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            inputs = projected if feeding is None or feed is None else projected + feeding(feed)
+            return self.input_norm(inputs), self.recurrent_norm(recurrent(hidden))
+
+        return parts
+
+    def _summed_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
+        if not self.layer_norm:
+            return self._fused_recurrence()
+        parts = self._split_recurrence()
+
+        def normalised(projected: Tensor, feed: Tensor | None, hidden: Tensor) -> Tensor:
+            inputs, recurrent = parts(projected, feed, hidden)
+            return inputs + recurrent
+
+        return normalised
+
+
+@final
+class RNNCell(Cell):
+    """h_t = tanh(W x_t + U h_{t-1} + b) (Elman 1990)."""
+
+    gates = 1
+
+    def prepare(self) -> Advance:
+        """Return the step function."""
+        total = self._summed_recurrence()
+        return lambda projected, feed, state: (torch.tanh(total(projected, feed, state[0])),)
+
+
+@final
+class GRUCell(Cell):
+    """Gated recurrent unit.
+
+    r = sigmoid(W_r x + U_r h), z = sigmoid(W_z x + U_z h), n = tanh(W_n x + r * (U_n h + b_n)), h' = (1 - z) * n + z * h.
+
+    Differs: torch's formulation; Cho et al. 2014 (arXiv:1406.1078) apply the reset gate before the product, U_n (r * h), and
+    Bahdanau et al. 2015 (A.1.1) give the new value z and the old one 1 - z.
+    """
+
+    gates = 3
+
+    def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
+        super().__init__(input_size, hidden_size, feed_size=feed_size, layer_norm=layer_norm)
+        self.candidate_bias = nn.Parameter(torch.zeros(hidden_size))
+
+    def prepare(self) -> Advance:
+        """Return the step function."""
+        parts = self._split_recurrence()
+        size = self.hidden_size
+
+        def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
+            inputs, recurrent = parts(projected, feed, state[0])
+            reset, update = torch.sigmoid(inputs[..., : 2 * size] + recurrent[..., : 2 * size]).chunk(2, dim=-1)
+            recurrent_candidate = recurrent[..., 2 * size :] + self.candidate_bias
+            candidate = torch.tanh(inputs[..., 2 * size :] + reset * recurrent_candidate)
+            return (torch.lerp(candidate, state[0], update),)
+
+        return advance
+
+
+@final
+class LSTMCell(Cell):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997, with Gers et al.'s forget gate; bias of the forget gate 1).
+
+    i, f, o = sigmoid(..), g = tanh(..), c' = f * c + i * g, h' = o * tanh(c'); the gates lie in the order i, f, o, g.
+    """
+
+    gates = 4
+    parts = 2
+
+    def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
+        super().__init__(input_size, hidden_size, feed_size=feed_size, layer_norm=layer_norm)
+        self.cell_norm = nn.LayerNorm(hidden_size) if layer_norm else nn.Identity()
+        bias = self.input_norm.bias if isinstance(self.input_norm, nn.LayerNorm) else self.input.bias
+        bias.data[hidden_size : 2 * hidden_size] = 1.0
+
+    def prepare(self) -> Advance:
+        """Return the step function."""
+        total = self._summed_recurrence()
+        fast = current().fast and not self.layer_norm
+
+        def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
+            gates = total(projected, feed, state[0])
+            if fast:
+                return _LSTMUpdate.apply(gates, state[1])
+            sigmoids, candidate = gates.split([3 * self.hidden_size, self.hidden_size], dim=-1)
+            entering, kept, shown = torch.sigmoid(sigmoids).chunk(3, dim=-1)
+            cell = kept * state[1] + entering * torch.tanh(candidate)
+            return shown * torch.tanh(self.cell_norm(cell)), cell
+
+        return advance
+
+    def run(self, projected: Tensor, state: CellState) -> tuple[Tensor, CellState]:
+        """Run over a whole sequence without feed; see :meth:`Cell.run`."""
+        if not current().fast or self.layer_norm:
+            return super().run(projected, state)
+        hidden, cells = _LSTMSequence.apply(projected, self.recurrent.weight, *state, current().bf16)
+        return hidden, (cells,)
+
+
+def _tanh_(values: Tensor) -> Tensor:
+    """Compute tanh in place as 2 sigmoid(2 x) - 1: torch vectorises sigmoid several times better on CPUs."""
+    return values.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+def _lstm_forward(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Activate ``gates`` [.., 4H] in place and return (h', c', tanh(c'))."""
+    size = cell.shape[-1]
+    gates[..., 3 * size :].mul_(2)
+    gates.sigmoid_()
+    gates[..., 3 * size :].mul_(2).sub_(1)
+    entering, kept, shown, candidate = gates.split(size, dim=-1)
+    new = torch.addcmul(kept * cell, entering, candidate)
+    squashed = _tanh_(new.clone())
+    return shown * squashed, new, squashed
+
+
+def _lstm_backward(
+    gates: Tensor, cell: Tensor, squashed: Tensor, of_hidden: Tensor, of_cell: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return dL/d(pre-activations) [.., 4H] and dL/dc of the old cell.
+
+    With dh, dc the gradients of h' and c': do = dh tanh(c'), dc += dh o (1 - tanh(c')^2), di = dc g, df = dc c, dg = dc i; then
+    each times the derivative of its own squashing, s (1 - s) or 1 - g^2.
+    """
+    size = cell.shape[-1]
+    entering, kept, shown, candidate = gates.split(size, dim=-1)
+    through = of_hidden * shown
+    total = torch.addcmul(through, through, squashed.square(), value=-1)
+    if of_cell is not None:
+        total += of_cell
+    result = torch.empty_like(gates)
+    of_entering, of_kept, of_shown, of_candidate = result.split(size, dim=-1)
+    torch.mul(total, candidate, out=of_entering)
+    torch.mul(total, cell, out=of_kept)
+    torch.mul(of_hidden, squashed, out=of_shown)
+    torch.mul(total, entering, out=of_candidate)
+    sigmoids = gates[..., : 3 * size]
+    result[..., : 3 * size] *= torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1)
+    of_candidate.addcmul_(of_candidate, candidate.square(), value=-1)
+    return result, total * kept
+
+
+class _LSTMUpdate(torch.autograd.Function):
+    """(pre-activations [.., 4H], c [.., H]) -> (h', c')."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        # the caller's sum is a fresh tensor that nothing else reads; still, autograd functions must not change inputs
+        gates = gates.clone()
+        hidden, new, squashed = _lstm_forward(gates, cell)
+        ctx.save_for_backward(gates, cell, squashed)
+        return hidden, new
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _lstm_backward(*ctx.saved_tensors, *gradients)
+
+
+class _LSTMSequence(torch.autograd.Function):
+    """A whole LSTM layer: projected inputs [T, B, 4H], recurrent weight [4H, H], h_0, c_0 [B, H] -> h, c [T, B, H].
+
+    Forward keeps the activated gates. Backward goes through time with dh_{t-1} = dgates_t U only; the recurrent weight's
+    gradient is one product of all dgates with all h_{t-1}.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, projected: Tensor, weight: Tensor, hidden: Tensor, cell: Tensor, bf16: bool
+    ) -> tuple[Tensor, Tensor]:
+        bf16 = bf16 and projected.dtype == torch.float32
+        matrix = weight.bfloat16() if bf16 else weight
+        steps, rows, size = projected.shape[0], *hidden.shape
+        gates = projected.clone()
+        hiddens, cells = (projected.new_empty(steps + 1, rows, size) for _ in range(2))
+        squashed = projected.new_empty(steps, rows, size)
+        hiddens[0], cells[0] = hidden, cell
+        for t in range(steps):
+            gates[t] += _recurrent_product(hiddens[t], matrix, bf16)
+            hiddens[t + 1], cells[t + 1], squashed[t] = _lstm_forward(gates[t], cells[t])
+        ctx.bf16 = bf16
+        ctx.save_for_backward(gates, hiddens, cells, squashed, matrix)
+        return hiddens[1:], cells[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        of_hiddens, of_cells = gradients
+        gates, hiddens, cells, squashed, matrix = ctx.saved_tensors
+        of_gates = torch.empty_like(gates)
+        of_hidden, of_cell = torch.zeros_like(hiddens[0]), torch.zeros_like(cells[0])
+        for t in reversed(range(gates.shape[0])):
+            of_hidden = of_hidden + of_hiddens[t]
+            of_gates[t], of_cell = _lstm_backward(gates[t], cells[t], squashed[t], of_hidden, of_cell + of_cells[t])
+            of_hidden = _recurrent_product(of_gates[t], matrix.t(), ctx.bf16)
+        flat = of_gates.flatten(0, 1)
+        earlier = hiddens[:-1].flatten(0, 1)
+        of_weight = _recurrent_product(flat.t(), earlier.t(), ctx.bf16)
+        return of_gates, of_weight, of_hidden, of_cell, None
+
+
+def _recurrent_product(left: Tensor, right: Tensor, bf16: bool) -> Tensor:
+    return times_transposed(rounded(left, bf16), rounded(right, bf16)).to(left.dtype)
+
+
+_CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}
+
+
+def make_cell(name: CellName, input_size: int, hidden_size: int, *, feed_size: int, layer_norm: bool) -> Cell:
+    """Construct the cell of that name."""
+    return _CELLS[name](input_size, hidden_size, feed_size=feed_size, layer_norm=layer_norm)

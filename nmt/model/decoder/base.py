@@ -1,0 +1,197 @@
+"""What the two wirings share: the recurrent stack, its state, its start."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nmt.model.attention import Attention, Memory
+from nmt.model.cells import Advance, CellName, CellState, make_cell
+from nmt.model.decoder.bridge import Bridge
+from nmt.model.decoder.readout import Read, Readout
+from nmt.model.dropout import Drop, Dropout
+from nmt.model.encoder.base import Encoded
+from nmt.model.products import Operand
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What the steps of one recurrence use, prepared once: products with shared operands, and dropout masks.
+
+    Attributes:
+        advance: of each layer, its step function.
+        project: of each layer above the first, the product with its input from below.
+        between: dropout on the outputs passed from layer to layer.
+        read: the readout.
+        drop: dropout on the readout.
+    """
+
+    advance: tuple[Advance, ...]
+    project: tuple[Operand, ...]
+    between: Drop
+    read: Read
+    drop: Drop
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """Where decoding stands, for B sentences with K hypotheses each.
+
+    Attributes:
+        memory: the source.
+        recurrence: what the steps use.
+        layers: of each layer, its cell's state; parts [B, K, H].
+        top: output of the top layer, [B, K, H].
+        feed: the fed readout [B, K, F]; None without input feeding.
+        position: t, the number of target tokens read.
+    """
+
+    memory: Memory
+    recurrence: Recurrence
+    layers: tuple[CellState, ...]
+    top: Tensor
+    feed: Tensor | None
+    position: int
+
+    def select(self, beams: Tensor, sentences: Tensor | None = None) -> "DecoderState":
+        """Return the state whose hypothesis (i, k) is today's (sentences[i], beams[i, k]).
+
+        Args:
+            beams: [B', K'] hypothesis numbers.
+            sentences: [B'] sentence numbers; None keeps all, in place.
+        """
+        count = self.top.shape[1]
+        first = torch.arange(len(beams), device=beams.device) if sentences is None else sentences
+        rows = (first.unsqueeze(1) * count + beams).flatten()
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor.flatten(0, 1).index_select(0, rows).view(*beams.shape, -1)
+
+        return replace(
+            self,
+            memory=self.memory if sentences is None else self.memory.select(sentences),
+            layers=tuple(tuple(pick(part) for part in state) for state in self.layers),
+            top=pick(self.top),
+            feed=None if self.feed is None else pick(self.feed),
+        )
+
+
+class Decoded(NamedTuple):
+    """Readouts [B, T, F] and attention weights [B, T, S]."""
+
+    readouts: Tensor
+    weights: Tensor
+
+
+class Step(NamedTuple):
+    """One step: readout [B, K, F], the state after it, attention weights [B, K, S]."""
+
+    readout: Tensor
+    state: DecoderState
+    weights: Tensor
+
+
+class Decoder(nn.Module, ABC):
+    """A recurrent decoder with attention.
+
+    Args:
+        embedding_size: E.
+        attention: the attention.
+        readout: the readout.
+        bridge: makes the first state.
+        cell: ``rnn``, ``gru`` or ``lstm``.
+        hidden_size: H.
+        layers: number of layers.
+        residual: add a layer's input to its output, from the second layer on.
+        layer_norm: layer-normalised cells.
+        dropout: between layers and on the readout.
+        variational_dropout: one dropout mask for all steps of a sentence.
+        feed_size: size of what enters the first layer inside the recurrence (context, fed readout); 0 for nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int,
+        attention: Attention,
+        readout: Readout,
+        bridge: Bridge,
+        cell: CellName,
+        hidden_size: int,
+        layers: int,
+        residual: bool,
+        layer_norm: bool,
+        dropout: float,
+        variational_dropout: bool,
+        feed_size: int,
+    ) -> None:
+        super().__init__()
+        self.attention = attention
+        self.readout = readout
+        self.bridge = bridge
+        self.residual = residual
+        self.cells = nn.ModuleList(
+            make_cell(
+                cell,
+                hidden_size if depth else embedding_size,
+                hidden_size,
+                feed_size=0 if depth else feed_size,
+                layer_norm=layer_norm,
+            )
+            for depth in range(layers)
+        )
+        self.dropout = Dropout(dropout, variational=variational_dropout)
+
+    def start(self, encoded: Encoded) -> DecoderState:
+        """Return the state before the first step, one hypothesis a sentence."""
+        layers = tuple(tuple(part.unsqueeze(1) for part in state) for state in self.bridge(encoded))
+        recurrence = Recurrence(
+            advance=tuple(cell.prepare() for cell in self.cells),  # pyright: ignore
+            project=tuple(cell.input.prepare() for cell in self.cells[1:]),  # pyright: ignore
+            between=self.dropout.prepare(),
+            read=self.readout.prepare(),
+            drop=self.dropout.prepare(),
+        )
+        memory = self.attention.prepare(encoded)
+        return DecoderState(memory, recurrence, layers, layers[-1][0], self._first_feed(layers[-1][0]), 0)
+
+    def project(self, embedded: Tensor) -> Tensor:
+        """Return the part of the first layer's pre-activations that the words give, [.., E] -> [.., G * H]."""
+        return self.cells[0].project(embedded)  # pyright: ignore
+
+    def step(self, embedded: Tensor, state: DecoderState) -> Step:
+        """Read one word a hypothesis, embedded [B, K, E]."""
+        return self._step(self.project(embedded), embedded, state)
+
+    @abstractmethod
+    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Step:
+        """One step with the word's projection [B, K, G * H] already made."""
+
+    @abstractmethod
+    def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
+        """Read a whole target, embedded [B, T, E], from a state of one hypothesis a sentence."""
+
+    def _first_feed(self, like: Tensor) -> Tensor | None:
+        """Return what is fed at the first step."""
+        return None
+
+    def _update(
+        self, projected: Tensor, feed: Tensor | None, state: DecoderState
+    ) -> tuple[tuple[CellState, ...], Tensor]:
+        """Advance all layers by one step; return their states and the top layer's output."""
+        use = state.recurrence
+        layers = [use.advance[0](projected, feed, state.layers[0])]
+        output = layers[0][0]
+        for project, advance, old in zip(use.project, use.advance[1:], state.layers[1:], strict=True):
+            below = use.between(output)
+            layers.append(advance(project(below), None, old))
+            output = layers[-1][0] + below if self.residual else layers[-1][0]
+        return tuple(layers), output
+
+
+def words_by_step(project: Callable[[Tensor], Tensor], embedded: Tensor) -> tuple[Tensor, ...]:
+    """Project all words at once and split by step: [B, T, E] -> T tensors [B, 1, G * H], each contiguous."""
+    return project(embedded.transpose(0, 1)).unsqueeze(2).unbind(0)

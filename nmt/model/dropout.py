@@ -1,0 +1,70 @@
+"""Dropout of vectors, per step or one mask for all steps of a sentence, and of whole tokens."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Drop = Callable[[Tensor], Tensor]
+
+
+class Dropout(nn.Module):
+    """Zero a share of a vector's elements in training and scale the rest up.
+
+    With ``variational`` the mask is the same at all steps of a sentence (Gal & Ghahramani 2016, arXiv:1512.05287). Differs:
+    masks fall on the inputs and outputs of layers, never on the recurrent connection.
+
+    Args:
+        rate: probability of zeroing, in [0, 1).
+        variational: one mask for all steps.
+    """
+
+    def __init__(self, rate: float, *, variational: bool = False) -> None:
+        super().__init__()
+        self.rate = rate
+        self.variational = variational
+
+    def forward(self, sequence: Tensor) -> Tensor:
+        """Drop elements of [B, T, D]."""
+        return self.prepare()(sequence)
+
+    def prepare(self) -> Drop:
+        """Return what to apply to [B, T, D], whole or step by step; the variational mask is drawn once, at first use."""
+        if not self.training or self.rate == 0.0:
+            return _keep
+        if not self.variational:
+            return lambda vectors: functional.dropout(vectors, self.rate)
+        return _VariationalMask(self.rate)
+
+
+def _keep(vectors: Tensor) -> Tensor:
+    return vectors
+
+
+class _VariationalMask:
+    """A mask [B, 1, D], drawn when the first vectors tell its shape."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.mask: Tensor | None = None
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        if self.mask is None:
+            self.mask = functional.dropout(torch.ones_like(vectors[:, :1]), self.rate)
+        return vectors * self.mask
+
+
+def drop_words(tokens: Tensor, rate: float, *, unknown: int, special: int) -> Tensor:
+    """Replace each token by ``unknown`` with probability ``rate`` (Gal & Ghahramani's word dropout, per position).
+
+    Args:
+        tokens: [B, T] token ids.
+        rate: probability of replacing.
+        unknown: the id put in place.
+        special: ids up to this one (padding, BOS, EOS) are never replaced.
+    """
+    if rate == 0.0:
+        return tokens
+    drawn = torch.rand(tokens.shape, device=tokens.device) < rate
+    return torch.where(drawn & (tokens > special), unknown, tokens)

@@ -1,0 +1,75 @@
+"""Token embeddings and the output layer over the vocabulary, which may share one matrix."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nmt.model.dropout import Dropout, drop_words
+from nmt.model.products import Operand, product
+
+# Luong et al. 2015, section 4.1: parameters uniform in [-0.1, 0.1]
+_RANGE = 0.1
+
+
+class Embedding(nn.Module):
+    """One side's embeddings, [V, E], with dropout of elements and of whole tokens (training only).
+
+    Args:
+        vocabulary_size: V.
+        size: E.
+        dropout: rate on vectors.
+        variational_dropout: one dropout mask a sentence.
+        word_dropout: rate of replacing a token by ``unknown``.
+        unknown: id of the unknown token.
+        special: largest id of the special tokens, which are never replaced.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        size: int,
+        *,
+        dropout: float,
+        variational_dropout: bool,
+        word_dropout: float,
+        unknown: int,
+        special: int,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary_size, size).uniform_(-_RANGE, _RANGE))
+        self.dropout = Dropout(dropout, variational=variational_dropout)
+        self.word_dropout = word_dropout
+        self.unknown = unknown
+        self.special = special
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map ids [B, T] to vectors [B, T, E]."""
+        if self.training:
+            tokens = drop_words(tokens, self.word_dropout, unknown=self.unknown, special=self.special)
+        return self.dropout(functional.embedding(tokens, self.weight))
+
+
+class OutputLayer(nn.Module):
+    """Logits over the target vocabulary: [.., F] -> [.., V]; the weight may be an embedding's own matrix (tying).
+
+    Args:
+        size: F.
+        vocabulary_size: V.
+        tied: the [V, F] matrix to share; None for one of its own.
+    """
+
+    def __init__(self, size: int, vocabulary_size: int, *, tied: nn.Parameter | None) -> None:
+        super().__init__()
+        own = torch.empty(vocabulary_size, size).uniform_(-_RANGE, _RANGE) if tied is None else None
+        self.weight = nn.Parameter(own) if own is not None else tied
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+
+    def forward(self, readout: Tensor) -> Tensor:
+        """Return logits."""
+        assert self.weight is not None
+        return product(readout, self.weight, self.bias)
+
+    def prepare(self) -> Operand:
+        """Return the operand that computes logits at many steps."""
+        assert self.weight is not None
+        return Operand(self.weight, self.bias)

@@ -1,0 +1,55 @@
+"""What an encoder gives to the decoder."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+def mask_from_lengths(lengths: Tensor, size: int) -> Tensor:
+    """Return [B, size], True on the first ``lengths[b]`` positions."""
+    return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded batch.
+
+    Attributes:
+        states: [B, S, M] annotations, zero on padding.
+        mask: [B, S], True on real tokens, EOS among them.
+        lengths: [B], source tokens without EOS (the S of the papers' formulas).
+        finals: of each layer, the last states of its parts (h, and c of an LSTM): [B, M], the forward direction's at the
+            last real position beside the backward direction's at the first.
+        backward_first: [B, M / 2], the top layer's backward state at the first position; None if unidirectional.
+    """
+
+    states: Tensor
+    mask: Tensor
+    lengths: Tensor
+    finals: tuple[tuple[Tensor, ...], ...]
+    backward_first: Tensor | None
+
+    @property
+    def summary(self) -> Tensor:
+        """The fixed-length vector C of a sentence, [B, M]: forward-last beside backward-first of the top layer."""
+        return self.finals[-1][0]
+
+
+class Encoder(nn.Module, ABC):
+    """Maps embedded source tokens to annotations.
+
+    Attributes:
+        size: M, the size of an annotation.
+        backward_size: size of ``Encoded.backward_first``; 0 if there is none.
+        final_parts: of each layer, the number of parts in its final state.
+    """
+
+    size: int
+    backward_size: int
+    final_parts: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Encoded:
+        """Encode [B, S, E] with ``lengths`` [B] real positions each, EOS counted."""

@@ -1,0 +1,248 @@
+r"""Matrix products: in a chosen precision, and with gradients that leave the recurrence.
+
+A recurrent decoder multiplies by the same matrix W at every step t::
+
+    y_t = x_t W^T,     dL/dx_t = dL/dy_t W,     dL/dW = sum_t (dL/dy_t)^T x_t
+
+Only dL/dx_t is needed to go on backwards through time. Plain autograd nevertheless computes and adds (dL/dy_t)^T x_t, a
+matrix as large as W, at each step: that is most of the memory traffic of training. Here the steps only note (x_t, dL/dy_t),
+and when the last of them has been visited (autograd calls the node of W after all its users) the sum is one product over
+all steps, ``concat_t(dL/dy_t)^T concat_t(x_t)``. The same holds for what is the same at all steps of one sentence, the keys
+K and values V of attention, whose products are batched: scores q_t K^T, contexts a_t V, and
+
+    dL/dK = sum_t (dL/ds_t)^T q_t,     dL/dV = sum_t a_t^T dL/dc_t.
+
+:class:`Operand` is such a matrix; :func:`arithmetic` chooses precision and whether gradients are deferred; without deferral
+everything is plain autograd, and the tests hold one against the other. Products in bf16 round both factors and the result
+(accumulation inside is in fp32); parameters, sums, softmax and everything elementwise stay in fp32.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How products are computed: in bf16 where ``bf16``; with deferred gradients where ``fast``."""
+
+    bf16: bool = False
+    fast: bool = True
+
+
+_ARITHMETIC: ContextVar[Arithmetic] = ContextVar("arithmetic", default=Arithmetic())
+
+
+@contextmanager
+def arithmetic(*, bf16: bool = False, fast: bool = True) -> Iterator[None]:
+    """Compute the products inside the ``with`` block in bf16 (else in the factors' own type), deferred if ``fast``."""
+    token = _ARITHMETIC.set(Arithmetic(bf16=bf16, fast=fast))
+    try:
+        yield
+    finally:
+        _ARITHMETIC.reset(token)
+
+
+def current() -> Arithmetic:
+    """Return the arithmetic in force."""
+    return _ARITHMETIC.get()
+
+
+def _has_onednn_linear() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+# oneDNN's float32 product is more than twice as fast as MKL's on AMD processors and no slower elsewhere. The operator
+# is private to torch, hence the test for it, and has no derivative, hence only inside our own autograd functions.
+_ONEDNN = _has_onednn_linear()
+
+
+def rounded(tensor: Tensor, bf16: bool) -> Tensor:
+    return tensor.to(torch.bfloat16) if bf16 and tensor.dtype == torch.float32 else tensor
+
+
+def times_transposed(left: Tensor, right: Tensor) -> Tensor:
+    """Compute ``left @ right^T`` ([n, k], [m, k] -> [n, m]) without autograd, by the fastest product there is."""
+    if _ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu" and left.numel() > 0:
+        return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+    return functional.linear(left, right)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1, tensor.shape[-1])
+
+
+class _Product(torch.autograd.Function):
+    """``inputs @ weight^T``: [.., k], [m, k] -> [.., m]."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bf16: bool) -> Tensor:
+        left, right = rounded(_flat(inputs), bf16), rounded(weight, bf16)
+        ctx.save_for_backward(left, right)
+        ctx.bf16 = bf16
+        ctx.shape = inputs.shape
+        return times_transposed(left, right).to(inputs.dtype).view(*inputs.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        left, right = ctx.saved_tensors
+        given = _flat(gradients[0])
+        gradient = rounded(given, ctx.bf16)
+        of_inputs = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_inputs = times_transposed(gradient, right.t()).to(given.dtype).view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            of_weight = times_transposed(gradient.t(), left.t()).to(given.dtype)
+        return of_inputs, of_weight, None
+
+
+def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute ``inputs @ weight^T + bias`` ([.., k], [m, k], [m] -> [.., m]) in the arithmetic in force."""
+    settings = current()
+    if settings.fast:
+        result = _Product.apply(inputs, weight, settings.bf16)
+    elif settings.bf16:
+        result = functional.linear(inputs.bfloat16(), weight.bfloat16()).to(inputs.dtype)
+    else:
+        result = functional.linear(inputs, weight)
+    return result if bias is None else result + bias
+
+
+class _Ledger:
+    """What the steps of one recurrence note about one matrix: the rows that met it and the gradients they received."""
+
+    def __init__(self, matrix: Tensor, *, bf16: bool, transposed: bool) -> None:
+        self.matrix = rounded(matrix.detach(), bf16)
+        self.bf16 = bf16
+        self.transposed = transposed
+        self.inputs: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+
+    def apply(self, rows: Tensor, *, transposed: bool) -> Tensor:
+        """Multiply rows by the matrix or by its transpose: [n, k] by [m, k]^T, batched where the matrix has three axes."""
+        if self.matrix.dim() == 3:
+            return torch.bmm(rows, self.matrix.transpose(1, 2) if transposed else self.matrix)
+        return times_transposed(rows, self.matrix if transposed else self.matrix.t())
+
+    def total(self) -> Tensor | None:
+        """Sum the outer products of all steps as one product, and forget them."""
+        if not self.inputs:
+            return None
+        axis = self.matrix.dim() - 2
+        inputs, gradients = torch.cat(self.inputs, axis), torch.cat(self.gradients, axis)
+        self.inputs, self.gradients = [], []
+        left, right = (gradients, inputs) if self.transposed else (inputs, gradients)
+        if self.matrix.dim() == 3:
+            return torch.bmm(left.transpose(1, 2), right)
+        return times_transposed(left.t(), right.t())
+
+
+class _Anchor(torch.autograd.Function):
+    """The node of a shared matrix: autograd reaches it after all steps, and it returns the summed gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, ledger: _Ledger) -> Tensor:
+        ctx.ledger = ledger
+        ctx.set_materialize_grads(False)
+        return matrix.view_as(matrix)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        total = ctx.ledger.total()
+        return (total.float() if total is not None and ctx.ledger.bf16 else total), None
+
+
+class _Step(torch.autograd.Function):
+    """One step's product with a shared matrix; notes what the matrix's own gradient needs."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, anchor: Tensor, ledger: _Ledger) -> Tensor:
+        batched = ledger.matrix.dim() == 3
+        rows = rounded(inputs if batched else _flat(inputs), ledger.bf16)
+        ctx.ledger, ctx.shape = ledger, inputs.shape
+        ctx.save_for_backward(rows)
+        result = ledger.apply(rows, transposed=ledger.transposed).to(inputs.dtype)
+        return result if batched else result.view(*inputs.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        ledger: _Ledger = ctx.ledger
+        given = gradients[0] if ledger.matrix.dim() == 3 else _flat(gradients[0])
+        gradient = rounded(given, ledger.bf16)
+        ledger.inputs.append(ctx.saved_tensors[0])
+        ledger.gradients.append(gradient)
+        of_inputs = None
+        if ctx.needs_input_grad[0]:
+            of_inputs = ledger.apply(gradient, transposed=not ledger.transposed).to(given.dtype).view(ctx.shape)
+        return of_inputs, None, None
+
+
+class Operand:
+    """A matrix that many steps multiply by: prepared once, its gradient computed once.
+
+    Calling it with ``rows`` gives ``rows @ matrix^T`` where ``transposed`` ([.., k], [m, k] -> [.., m]), else ``rows @
+    matrix`` ([.., m] -> [.., k]). A matrix of three axes [B, m, k] belongs to the sentences of a batch, row by row, and
+    stays in its own type: such products are small, and their results go through a softmax.
+
+    Args:
+        matrix: [m, k], or [B, m, k] with one matrix a sentence.
+        bias: [m], added to the result; for two axes only.
+        transposed: which of the two products a call computes.
+    """
+
+    def __init__(self, matrix: Tensor, bias: Tensor | None = None, *, transposed: bool = True) -> None:
+        settings = current()
+        self.matrix = matrix
+        self.bias = bias
+        self.transposed = transposed
+        self._bf16 = settings.bf16 and matrix.dim() == 2
+        self._ledger = None
+        if settings.fast:
+            self._ledger = _Ledger(matrix, bf16=self._bf16, transposed=transposed)
+            self._anchor = _Anchor.apply(matrix, self._ledger)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Multiply ``rows``; see the class."""
+        result = self._plain(rows) if self._ledger is None else _Step.apply(rows, self._anchor, self._ledger)
+        return result if self.bias is None else result + self.bias
+
+    def _plain(self, rows: Tensor) -> Tensor:
+        matrix = self.matrix.transpose(-1, -2) if self.transposed else self.matrix
+        if self._bf16:
+            return (rows.bfloat16() @ matrix.bfloat16()).to(rows.dtype)
+        return rows @ matrix
+
+    def select(self, sentences: Tensor) -> "Operand":
+        """Return the operand of some of the batch's sentences ([B'] indices); for three axes only."""
+        return Operand(self.matrix.index_select(0, sentences), transposed=self.transposed)
+
+
+class Linear(nn.Module):
+    """``inputs @ weight^T + bias`` in the arithmetic in force.
+
+    ``forward`` is for sequences met whole; ``prepare`` returns the operand to use inside a recurrence.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map [.., in] to [.., out]."""
+        return product(inputs, self.weight, self.bias)
+
+    def prepare(self) -> Operand:
+        """Return the operand that maps [.., in] to [.., out] at many steps."""
+        return Operand(self.weight, self.bias)

@@ -1,0 +1,21 @@
+"""What people look at: alignment heatmaps, curves, the HTML report. Matplotlib is imported only to draw."""
+
+from nmt.report.curves import Chart, Series, learning_curve, length_curve, save_chart
+from nmt.report.heatmap import Heatmap, figure_suffix, heatmap_image, save_heatmap, save_heatmaps
+from nmt.report.html import Example, Table, write_report
+
+__all__ = [
+    "Chart",
+    "Example",
+    "Heatmap",
+    "Series",
+    "Table",
+    "figure_suffix",
+    "heatmap_image",
+    "learning_curve",
+    "length_curve",
+    "save_chart",
+    "save_heatmap",
+    "save_heatmaps",
+    "write_report",
+]
