@@ -2,7 +2,8 @@
 
 import sys
 
+from nmt.cli.common import exit_code
 from nmt.cli.train import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

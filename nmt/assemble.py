@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nmt.component import build, component_class
+from nmt.component import build
 from nmt.config import Config, Device, Precision, SearchConfig, Tie
 from nmt.config import read as read_config
 from nmt.data.tokenizer import TokenizerPair
@@ -129,15 +129,10 @@ def _build_decoder(config: Config, encoder: Encoder) -> Decoder:
         layers=options.layers,
         parts=_CELL_PARTS[options.cell.value],
     )
-    node = config.attention["wiring"]
-    found = component_class(node, Decoder, "attention.wiring")
-    if options.layers < 1 or options.hidden_size < 1:
-        raise ConfigError(
-            f"decoder.layers={options.layers} and decoder.hidden_size={options.hidden_size} are not accepted; "
-            "both must be at least 1"
-        )
-    return found(
-        **{name: value for name, value in node.items() if name != "_target_"},
+    return build(
+        config.attention["wiring"],
+        Decoder,
+        "attention.wiring",
         embedding_size=embedding.size,
         attention=attention,
         readout=readout,
@@ -156,8 +151,8 @@ def _build_output(config: Config, decoder: Decoder, target_embedding: Embedding,
     tied = config.embedding.tie is not Tie.none
     if tied and decoder.readout.size != config.embedding.size:
         raise ConfigError(
-            f"embedding.tie={config.embedding.tie.value} needs attention.readout.size={config.embedding.size} (embedding.size), "
-            f"but it is {decoder.readout.size}"
+            f"embedding.tie={config.embedding.tie.value} needs attention.readout.size={config.embedding.size} "
+            f"(embedding.size), but it is {decoder.readout.size}"
         )
     return OutputLayer(decoder.readout.size, target_size, tied=target_embedding.weight if tied else None)
 
@@ -193,7 +188,7 @@ class OpenRun:
         """The shift chosen on validation links where there were any, else 0."""
         if not self.folder.finished:
             return 0
-        return int(self.folder.read_metrics().get("test", {}).get("aer_shift", 0))
+        return int(self.folder.read_metrics().get("valid", {}).get("aer_shift") or 0)
 
 
 def open_run(path: Path, *, device: Device | None = None) -> OpenRun:
@@ -214,6 +209,8 @@ def open_run(path: Path, *, device: Device | None = None) -> OpenRun:
     )
     load_best(folder.checkpoints, model)
     place = resolve_device(config.device if device is None else device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     return OpenRun(
         folder=folder,
         config=config,

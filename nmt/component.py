@@ -45,7 +45,7 @@ def build(node: Mapping[str, Any], base: type[T], key: str, **given: Any) -> T:
         base: the class that the target must subclass.
         key: where the node stands in the config, for error messages.
         given: arguments that do not come from the config (sizes, other components). Those that the constructor does not
-            take are left out, so that a class asks only for what it needs.
+            take are left out, so that a class asks only for what it needs; one with ``**options`` gets all of them.
 
     Raises:
         ConfigError: an option is unknown, missing or of the wrong type.
@@ -63,7 +63,8 @@ def build(node: Mapping[str, Any], base: type[T], key: str, **given: Any) -> T:
     missing = [n for n in accepted if n not in options and parameters[n].default is inspect.Parameter.empty]
     if missing:
         raise ConfigError(f"{key} lacks {', '.join(missing)}, which {found.__name__} needs")
-    return found(**options, **{name: value for name, value in given.items() if name in parameters})
+    taken = given if _takes_any(found) else {name: value for name, value in given.items() if name in parameters}
+    return found(**options, **taken)
 
 
 def constructor_parameters(found: type) -> dict[str, inspect.Parameter]:
@@ -71,6 +72,14 @@ def constructor_parameters(found: type) -> dict[str, inspect.Parameter]:
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     signature = inspect.signature(found.__init__).parameters
     return {name: p for name, p in signature.items() if name != "self" and p.kind in named}
+
+
+def _takes_any(found: type) -> bool:
+    """Whether the class's own constructor takes any keyword."""
+    if "__init__" not in vars(found):
+        return False
+    kinds = {parameter.kind for parameter in inspect.signature(found.__init__).parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def _checked(value: Any, hint: Any, key: str) -> Any:

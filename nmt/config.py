@@ -126,7 +126,7 @@ class ScheduleConfig:
 
     name: ScheduleName = ScheduleName.constant
     warmup_steps: int = 0
-    # cosine: epochs until the minimum is reached; `minimum` is a fraction of the peak (also plateau's and halving's floor)
+    # cosine: epochs until the minimum is reached, a fraction of the peak (also the floor of plateau and halving)
     horizon_epochs: float = 10.0
     minimum: float = 0.0
     # plateau: multiply by `factor` after `patience` validations without improvement
@@ -145,7 +145,7 @@ class TrainingConfig:
     max_steps: int | None = None
     max_minutes: float | None = None
     resume: bool = True
-    # batches: at most `batch_tokens` target positions, padding included, and `batch_sentences` sentences, from sorted pools
+    # a batch has at most `batch_tokens` positions a side, padding included, and `batch_sentences` sentences
     batch_tokens: int = 2000
     batch_sentences: int | None = None
     pool_batches: int = 100

@@ -124,12 +124,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Write lines atomically, each ended by ``\\n``."""
+    """Write lines atomically, each ended by a line feed."""
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read what :func:`write_lines` wrote; only ``\\n`` ends a line.
+    """Read what :func:`write_lines` wrote; only a line feed ends a line.
 
     Raises:
         RunError: the file is missing.

@@ -106,8 +106,8 @@ def _claim(config: Config, folder: RunFolder) -> bool:
     if changed:
         listed = "; ".join(f"{key} was {old!r} and is now {new!r}" for key, old, new in changed)
         raise RunError(
-            f"{folder.path} holds a run of another configuration: {listed}; only limits, logging, search and device may "
-            "differ on resuming (another run_dir, or training.resume=false, starts anew)"
+            f"{folder.path} holds a run of another configuration: {listed}; only limits, logging, search and device "
+            "may differ on resuming (another run_dir, or training.resume=false, starts anew)"
         )
     return not folder.finished or _limits(former) != _limits(config)
 

@@ -35,7 +35,7 @@ def evaluate_and_write(
     environment: Mapping[str, Any],
     git: Mapping[str, Any],
 ) -> None:
-    """Open the run as anyone would, evaluate it, and write all that a finished run folder has, ``metrics.json`` last."""
+    """Open the run as anyone would, evaluate it, and write what a finished run folder has, ``metrics.json`` last."""
     run = open_run(folder.path)
     metrics: dict[str, Any] = {}
     shift = None
@@ -87,7 +87,7 @@ def summary(metrics: Mapping[str, Any]) -> str:
 
 
 def _validate(run: OpenRun, valid: ParallelText) -> tuple[dict[str, Any], int | None]:
-    """Return BLEU of the selected checkpoint under the run's search, and the alignment shift that valid's links favour."""
+    """Return BLEU of the selected checkpoint under the run's search, and the shift that valid's links favour."""
     batch_tokens = run.config.search.batch_tokens
     options = search_options(run.config.search, sample=False)
     shift = None
@@ -107,7 +107,8 @@ def _validate(run: OpenRun, valid: ParallelText) -> tuple[dict[str, Any], int | 
             found = score_alignments(alignments, valid.links)
             shift = better_shift(found.unshifted, found.shifted)
     texts = [translation.text for translation in translations]
-    return {"bleu": corpus_bleu(texts, list(valid.targets), run.corpus["target_language"])}, shift
+    scores: dict[str, Any] = {"bleu": corpus_bleu(texts, list(valid.targets), run.corpus["target_language"])}
+    return scores | ({} if shift is None else {"aer_shift": shift}), shift
 
 
 def _test(
@@ -131,10 +132,8 @@ def _test(
     return scores, translations
 
 
-def _examples(
-    run: OpenRun, text: ParallelText, translations: Sequence[Translation], *, shift: int
-) -> list[Example]:
-    """Return heatmaps of sentences of all lengths: of the references where gold links can be outlined, else of translations."""
+def _examples(run: OpenRun, text: ParallelText, translations: Sequence[Translation], *, shift: int) -> list[Example]:
+    """Return heatmaps of sentences of all lengths: forced on the references where there are gold links to outline."""
     if not run.model.has_weights:
         return []
     chosen = _spread([len(split_words(line)) for line in text.sources])

@@ -1,13 +1,16 @@
 """``python train.py`` and ``nmt train``: compose the configuration, train, evaluate, leave a complete run folder."""
 
 import logging
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nmt.cli.logs import to_console
 from nmt.config import from_omegaconf
@@ -15,6 +18,8 @@ from nmt.errors import NmtError
 from nmt.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+_LONGEST_NAME = 120
 
 
 def config_folder() -> Path:
@@ -41,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             log.debug("the job ends with an error", exc_info=True)
             sys.stderr.write(f"nmt: {error}\n")
 
+    OmegaConf.register_new_resolver("swept", swept, replace=True)
     former = sys.argv
     if argv is not None:
         sys.argv = [former[0], *argv]
@@ -49,6 +55,13 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         sys.argv = former
     return 2 if failures else 0
+
+
+def swept(overrides: Sequence[str]) -> str:
+    """Return those of a job's overrides that distinguish it in its sweep, as part of a folder's name."""
+    given = set(sys.argv)
+    name = ",".join(override for override in overrides if override not in given) or "job"
+    return re.sub(r"[^\w.=,+-]+", ".", name)[:_LONGEST_NAME]
 
 
 def _run(node: DictConfig) -> None:
@@ -62,7 +75,7 @@ def _run(node: DictConfig) -> None:
         with open_dict(node):
             node.choices = _choices(state.runtime.choices)
         if state.mode is RunMode.MULTIRUN:
-            log.info("job %s: %s", state.job.num, state.job.override_dirname)
+            log.info("job %s: %s", state.job.num, swept(state.overrides.task))
             node.run_dir = str(folder.path)
         from nmt.cli.experiment import run_experiment
 
@@ -76,7 +89,7 @@ def _run(node: DictConfig) -> None:
         _remove_if_empty(folder.path)
 
 
-def _choices(chosen: DictConfig) -> dict[str, str]:
+def _choices(chosen: Mapping[str, Any]) -> dict[str, str]:
     """Return the program's own choices, without Hydra's."""
     own = {str(key): value for key, value in chosen.items() if not str(key).startswith("hydra/")}
     return {key: str(value) for key, value in own.items() if value is not None}

@@ -1,15 +1,22 @@
-"""Encoded sentence pairs in flat arrays, and batches of them by token count from sorted pools."""
+"""Encoded sentence pairs in flat arrays, and batches of them by token count from sorted pools.
+
+Torch is imported where tensors are made, so that what reads text only starts without it.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from nmt.data.vocabulary import BOS, EOS, PAD
 from nmt.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Ids = Sequence[Sequence[int]]
 # sequences selected at a time, because rows and columns of their ids take more memory than the ids
@@ -49,7 +56,7 @@ class Batch:
         """[B, T] bool, True on real tokens."""
         return length_mask(self.target_lengths, self.target_out.shape[1])
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on ``device``."""
         names = ("source", "source_lengths", "target_in", "target_out", "target_lengths")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
@@ -57,6 +64,8 @@ class Batch:
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:
     """Return the mask [B, width] that is True on the first ``lengths[b]`` positions of row b."""
+    import torch
+
     return torch.arange(width, device=lengths.device) < lengths[:, None]
 
 
@@ -83,7 +92,7 @@ class FlatSequences:
         return cls(ids, offsets)
 
     @classmethod
-    def concatenate(cls, parts: Sequence["FlatSequences"]) -> Self:
+    def concatenate(cls, parts: Sequence[FlatSequences]) -> Self:
         """Join several into one, in order."""
         lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
         ids = np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)])
@@ -100,7 +109,7 @@ class FlatSequences:
         """[count] int64, ids per sequence."""
         return np.diff(self.offsets)
 
-    def select(self, indices: np.ndarray) -> "FlatSequences":
+    def select(self, indices: np.ndarray) -> FlatSequences:
         """Return the sequences at ``indices``, in that order."""
         chunks = [self._gather(indices[start : start + _CHUNK]) for start in range(0, len(indices), _CHUNK)]
         values = np.concatenate([np.zeros(0, np.int32), *(chunk[0] for chunk in chunks)])
@@ -158,13 +167,15 @@ class EncodedPairs:
         """Source and target lengths, each [count] int64, EOS not counted."""
         return self.source.lengths, self.target.lengths
 
-    def select(self, indices: np.ndarray | Sequence[int]) -> "EncodedPairs":
+    def select(self, indices: np.ndarray | Sequence[int]) -> EncodedPairs:
         """Return the pairs at ``indices``, in that order."""
         indices = np.asarray(indices, np.int64)
         return EncodedPairs(self.source.select(indices), self.target.select(indices))
 
     def batch(self, indices: np.ndarray | Sequence[int]) -> Batch:
         """Return the pairs at ``indices`` as one padded batch, in that order."""
+        import torch
+
         indices = np.asarray(indices, np.int64)
         source_lengths = self.source.offsets[indices + 1] - self.source.offsets[indices] + 1
         target_lengths = self.target.offsets[indices + 1] - self.target.offsets[indices] + 1
@@ -180,6 +191,8 @@ class EncodedPairs:
 
 def encode_sources(sources: Ids) -> tuple[Tensor, Tensor]:
     """Return source sentences, EOS added, as a padded matrix [B, S] int64 and their lengths [B] int64, EOS counted."""
+    import torch
+
     flat = FlatSequences.from_lists(sources)
     return torch.from_numpy(flat.padded(np.arange(len(flat)), last=[EOS])), torch.from_numpy(flat.lengths + 1)
 

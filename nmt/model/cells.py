@@ -3,8 +3,9 @@
 A cell's input has two parts. ``inputs`` are known for all steps (embeddings, the layer below): their products leave the
 loop (:meth:`Cell.project`). ``feed`` is known only at its step (a context, Luong's fed readout) and enters inside.
 
-Layer normalisation follows Ba et al. 2016 (arXiv:1607.06450v1, eqs. 20-22): the contributions of input and of recurrence
-are normalised apart, and the LSTM's cell once more before its tanh.
+Layer normalisation follows Ba et al. 2016 (arXiv:1607.06450v1): the RNN normalises the sum of what input and recurrence
+give (eq. 4); the LSTM the two apart, and its cell once more before its tanh (eqs. 20-22); the GRU the two apart, and in
+each the gates and the candidate apart (eqs. 26-27). The normalisation brings the bias, so the products have none.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +31,7 @@ class Cell(nn.Module, ABC):
         input_size: size of ``inputs``.
         hidden_size: H.
         feed_size: size of ``feed``; 0 for none.
-        layer_norm: normalise the gates' two contributions (and the LSTM's cell).
+        layer_norm: layer-normalised, as the module says.
     """
 
     gates: int
@@ -43,16 +44,14 @@ class Cell(nn.Module, ABC):
         self.hidden_size = hidden_size
         self.layer_norm = layer_norm
         width = self.gates * hidden_size
-        self.input = Linear(input_size, width)
+        self.input = Linear(input_size, width, bias=not layer_norm)
         self.feed = Linear(feed_size, width, bias=False) if feed_size else None
         self.recurrent = Linear(hidden_size, width, bias=False)
         for block in self.recurrent.weight.data.split(hidden_size):
             nn.init.orthogonal_(block)
-        self.input_norm = nn.LayerNorm(width) if layer_norm else nn.Identity()
-        self.recurrent_norm = nn.LayerNorm(width, bias=False) if layer_norm else nn.Identity()
 
     def project(self, inputs: Tensor) -> Tensor:
-        """Return the inputs' part of the gates' pre-activations, bias included: [.., I] -> [.., G * H]."""
+        """Return the inputs' part of the gates' pre-activations, with any bias: [.., I] -> [.., G * H]."""
         return self.input(inputs)
 
     def zero_state(self, like: Tensor, *rows: int) -> CellState:
@@ -81,9 +80,6 @@ class Cell(nn.Module, ABC):
         hidden, *others = (torch.stack(part) for part in zip(*steps, strict=True))
         return hidden, tuple(others)
 
-    def _feed_operand(self) -> Operand | None:
-        return None if self.feed is None else self.feed.prepare()
-
     def _fused_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
         """Return ``(projected, feed, h) -> pre-activations`` as one product of [feed; h] with [W_feed W_recurrent]."""
         if self.feed is None:
@@ -98,25 +94,14 @@ class Cell(nn.Module, ABC):
         return sum_of_parts
 
     def _split_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]:
-        """Return ``(projected, feed, h) -> (input part, recurrent part)``, each normalised where the cell does so."""
-        recurrent, feeding = self.recurrent.prepare(), self._feed_operand()
+        """Return ``(projected, feed, h) -> (input's and feed's part, recurrent part)`` of the pre-activations."""
+        recurrent, feeding = self.recurrent.prepare(), None if self.feed is None else self.feed.prepare()
 
         def parts(projected: Tensor, feed: Tensor | None, hidden: Tensor) -> tuple[Tensor, Tensor]:
             inputs = projected if feeding is None or feed is None else projected + feeding(feed)
-            return self.input_norm(inputs), self.recurrent_norm(recurrent(hidden))
+            return inputs, recurrent(hidden)
 
         return parts
-
-    def _summed_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
-        if not self.layer_norm:
-            return self._fused_recurrence()
-        parts = self._split_recurrence()
-
-        def normalised(projected: Tensor, feed: Tensor | None, hidden: Tensor) -> Tensor:
-            inputs, recurrent = parts(projected, feed, hidden)
-            return inputs + recurrent
-
-        return normalised
 
 
 @final
@@ -125,10 +110,29 @@ class RNNCell(Cell):
 
     gates = 1
 
+    def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
+        super().__init__(input_size, hidden_size, feed_size=feed_size, layer_norm=layer_norm)
+        self.norm = nn.LayerNorm(hidden_size) if layer_norm else nn.Identity()
+
     def prepare(self) -> Advance:
         """Return the step function."""
-        total = self._summed_recurrence()
-        return lambda projected, feed, state: (torch.tanh(total(projected, feed, state[0])),)
+        total = self._fused_recurrence()
+        return lambda projected, feed, state: (torch.tanh(self.norm(total(projected, feed, state[0]))),)
+
+
+class _ApartNorm(nn.Module):
+    """Layer normalisation of a GRU's gates [.., 2 H] and of its candidate [.., H], each apart."""
+
+    def __init__(self, hidden_size: int, *, bias: bool) -> None:
+        super().__init__()
+        self.gates = nn.LayerNorm(2 * hidden_size, bias=bias)
+        self.candidate = nn.LayerNorm(hidden_size, bias=bias)
+        self.sizes = [2 * hidden_size, hidden_size]
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """Normalise [.., 3 H]."""
+        gates, candidate = activations.split(self.sizes, dim=-1)
+        return torch.cat([self.gates(gates), self.candidate(candidate)], dim=-1)
 
 
 @final
@@ -146,6 +150,8 @@ class GRUCell(Cell):
     def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
         super().__init__(input_size, hidden_size, feed_size=feed_size, layer_norm=layer_norm)
         self.candidate_bias = nn.Parameter(torch.zeros(hidden_size))
+        self.input_norm = _ApartNorm(hidden_size, bias=True) if layer_norm else nn.Identity()
+        self.recurrent_norm = _ApartNorm(hidden_size, bias=False) if layer_norm else nn.Identity()
 
     def prepare(self) -> Advance:
         """Return the step function."""
@@ -154,6 +160,7 @@ class GRUCell(Cell):
 
         def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
             inputs, recurrent = parts(projected, feed, state[0])
+            inputs, recurrent = self.input_norm(inputs), self.recurrent_norm(recurrent)
             reset, update = torch.sigmoid(inputs[..., : 2 * size] + recurrent[..., : 2 * size]).chunk(2, dim=-1)
             recurrent_candidate = recurrent[..., 2 * size :] + self.candidate_bias
             candidate = torch.tanh(inputs[..., 2 * size :] + reset * recurrent_candidate)
@@ -174,13 +181,17 @@ class LSTMCell(Cell):
 
     def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
         super().__init__(input_size, hidden_size, feed_size=feed_size, layer_norm=layer_norm)
+        width = self.gates * hidden_size
+        self.input_norm = nn.LayerNorm(width) if layer_norm else nn.Identity()
+        self.recurrent_norm = nn.LayerNorm(width, bias=False) if layer_norm else nn.Identity()
         self.cell_norm = nn.LayerNorm(hidden_size) if layer_norm else nn.Identity()
         bias = self.input_norm.bias if isinstance(self.input_norm, nn.LayerNorm) else self.input.bias
+        assert bias is not None
         bias.data[hidden_size : 2 * hidden_size] = 1.0
 
     def prepare(self) -> Advance:
         """Return the step function."""
-        total = self._summed_recurrence()
+        total = self._normalised_recurrence() if self.layer_norm else self._fused_recurrence()
         fast = current().fast and not self.layer_norm
 
         def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
@@ -200,6 +211,15 @@ class LSTMCell(Cell):
             return super().run(projected, state)
         hidden, cells = _LSTMSequence.apply(projected, self.recurrent.weight, *state, current().bf16)
         return hidden, (cells,)
+
+    def _normalised_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
+        parts = self._split_recurrence()
+
+        def total(projected: Tensor, feed: Tensor | None, hidden: Tensor) -> Tensor:
+            inputs, recurrent = parts(projected, feed, hidden)
+            return self.input_norm(inputs) + self.recurrent_norm(recurrent)
+
+        return total
 
 
 def _tanh_(values: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from nmt.report.curves import Chart, Series, learning_curve, length_curve, save_chart
 from nmt.report.heatmap import Heatmap, figure_suffix, heatmap_image, save_heatmap, save_heatmaps
-from nmt.report.html import Example, Table, write_report
+from nmt.report.html import Example, write_report
+from nmt.report.tables import Table, chart_table, markdown_table, plain_table
 
 __all__ = [
     "Chart",
@@ -10,10 +11,13 @@ __all__ = [
     "Heatmap",
     "Series",
     "Table",
+    "chart_table",
     "figure_suffix",
     "heatmap_image",
     "learning_curve",
     "length_curve",
+    "markdown_table",
+    "plain_table",
     "save_chart",
     "save_heatmap",
     "save_heatmaps",

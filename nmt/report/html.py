@@ -5,28 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from nmt.report.colors import LEVELS
 from nmt.report.curves import Chart, chart_svg
 from nmt.report.figure import write_file
 from nmt.report.heatmap import VISIBLE, Heatmap
 from nmt.report.style import style_sheet
+from nmt.report.tables import Table, Value, cell_text, chart_table, numeric_columns
 from nmt.report.text import clean, stands_upright
 
-Value = str | float | int | None
 SMALL, LARGE = 16, 32
 """Up to ``SMALL`` words on each side, cells are wide and show their numbers; above ``LARGE`` they are narrow."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Numbers to read: the first column names its row; None is shown as ``-``, floats with four digits."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Value]]
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +96,7 @@ def _section(heading: str, parts: Sequence[str]) -> list[str]:
 
 def _table(table: Table) -> str:
     """Return a table of values; a column is set right where it holds a number."""
-    numeric = [any(isinstance(row[place], float | int) for row in table.rows) for place in range(len(table.columns))]
+    numeric = numeric_columns(table)
     head = "".join(
         f'<th scope="col"{_number_class(right)}>{_text(name)}</th>'
         for name, right in zip(table.columns, numeric, strict=True)
@@ -125,21 +113,10 @@ def _table(table: Table) -> str:
 def _row(row: Sequence[Value], numeric: Sequence[bool]) -> str:
     first, *others = row
     cells = "".join(
-        f"<td{_number_class(right)}>{_text(_value(value))}</td>"
+        f"<td{_number_class(right)}>{_text(cell_text(value))}</td>"
         for value, right in zip(others, numeric[1:], strict=True)
     )
-    return f'<tr><th scope="row"><bdi>{_text(_value(first))}</bdi></th>{cells}</tr>'
-
-
-def _value(value: Value) -> str:
-    """Return a cell's text: counts with thousands parted, other numbers with two decimals or four digits."""
-    if value is None:
-        return "-"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4g}"
+    return f'<tr><th scope="row"><bdi>{_text(cell_text(first))}</bdi></th>{cells}</tr>'
 
 
 def _chart(chart: Chart, prefix: str) -> str:
@@ -148,12 +125,7 @@ def _chart(chart: Chart, prefix: str) -> str:
     figure = f'<figure class="chart" role="img" aria-label="{label}">{chart_svg(chart, prefix=prefix)}</figure>'
     if chart.ticks is None:
         return figure
-    columns = [chart.x_label, *(line.name for line in chart.series)]
-    rows = [
-        [tick.replace("\n", " "), *(None if np.isnan(line.y[place]) else float(line.y[place]) for line in chart.series)]
-        for place, tick in enumerate(chart.ticks)
-    ]
-    table = _table(Table(chart.title, columns, rows))
+    table = _table(chart_table(chart))
     return f"{figure}\n<details><summary>The numbers of this chart</summary>{table}</details>"
 
 

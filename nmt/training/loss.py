@@ -3,11 +3,11 @@ r"""Label-smoothed cross-entropy, fused with the output layer so that the logits
 With z = W h + b, log-partition Z = log sum_v exp z_v, target y, smoothing e over the whole vocabulary of V::
 
     nll  = Z - z_y                                  the loss reported
-    loss = (1 - e) (Z - z_y) + e (Z - mean_v z_v)   the loss minimised (Szegedy et al. 2016, arXiv:1512.00567, section 7)
+    loss = (1 - e) (Z - z_y) + e (Z - mean_v z_v)   the loss minimised (Szegedy et al. 2016, arXiv:1512.00567, sec. 7)
     d loss / d z_v = exp(z_v - Z) - (1 - e) [v = y] - e / V
 
-so the gradient needs nothing that the forward pass has not just computed: both happen chunk by chunk of tokens, and only the
-gradients of h, W and b, scaled later by the one number that comes back, are kept.
+so the gradient needs nothing that the forward pass has not just computed: both happen chunk by chunk of tokens, and only
+the gradients of h, W and b, scaled later by the one number that comes back, are kept.
 """
 
 from typing import Any, NamedTuple
@@ -47,7 +47,7 @@ def batch_loss(model: TranslationModel, batch: Batch, label_smoothing: float) ->
 def linear_cross_entropy(
     readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the summed smoothed loss and the summed nll (no gradient) of targets [n] under logits ``readouts @ weight^T + bias``.
+    """Return the summed smoothed loss and the summed nll (no gradient) under logits ``readouts @ weight^T + bias``.
 
     Args:
         readouts: [n, F].

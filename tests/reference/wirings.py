@@ -92,19 +92,22 @@ def attend_then_update(
     b: Array | None = None,
     *,
     readout_state: str = "previous",
+    residual: bool = False,
 ) -> Unrolled:
     """Path of Bahdanau et al. 2015, A.2.2: s_{t-1} -> a_t -> c_t, s_t = cell([E y_{t-1}; c_t], s_{t-1}).
 
-    The query is the top layer's s_{t-1}; the context enters the first layer. The readout sees s_{t-1} with
+    The query is the top layer's last output, which is s_{t-1} (with `residual` its sum with the layer's input; at the
+    first step the initial state); the context enters the first layer. The readout sees s_{t-1} with
     `readout_state="previous"`, as t~_i is printed, and s_t with "new", as p(y_i | s_i, ...) suggests.
     """
     steps, states = [], list(initial)
+    previous = states[-1][0]
     for t, y in enumerate(embedded):
-        previous = states[-1][0]
         weights, c = attend(previous, t)
-        new, states = stack_step(cells, np.concatenate([y, c]), states)
+        new, states = stack_step(cells, np.concatenate([y, c]), states, residual=residual)
         hidden = readout({"previous": previous, "new": new}[readout_state], y, c)
         steps.append((logits_of(hidden, W, b), weights, c, hidden, new))
+        previous = new
     return Unrolled(*(np.array(column) for column in zip(*steps, strict=True)))
 
 

@@ -9,7 +9,6 @@ from nmt.data.synthetic.verbs import (
     PAST,
     PAST_MODALS,
     PERFECT,
-    PLUPERFECT,
     PRESENT,
     PRESENT_MODALS,
     VERBS,
@@ -42,7 +41,11 @@ def _takers(frame: Frame) -> dict[Noun, tuple[Verb, ...]]:
     return {noun: tuple(verb for verb in verbs if noun in GROUPS[verb.object]) for noun in lexicon.NOUNS.values()}
 
 
-ACCUSATIVE_VERBS_OF, DATIVE_VERBS_OF, OBLIQUE_VERBS_OF = _takers("accusative"), _takers("dative"), _takers("preposition")
+ACCUSATIVE_VERBS_OF, DATIVE_VERBS_OF, OBLIQUE_VERBS_OF = (
+    _takers("accusative"),
+    _takers("dative"),
+    _takers("preposition"),
+)
 PREPOSITIONS_OF = {
     noun: tuple(p for p, nouns in lexicon.PLACE_PHRASES if noun in nouns) for noun in lexicon.PLACES.values()
 }
@@ -53,14 +56,15 @@ def _determiners(names: str) -> tuple[Determiner, ...]:
     return tuple(DETERMINERS[name] for name in names.split())
 
 
-SINGULAR = _determiners("the the the the a a my his her our this every")
-SINGULAR_DEFINITE = _determiners("the the the my his her our this")
-PLURAL = (*_determiners("the the the my his her our this two three many some"), lexicon.BARE)
-PLURAL_DEFINITE = _determiners("the the my his her our this")
+SINGULAR = _determiners("the the the the a a my his her this every")
+SINGULAR_DEFINITE = _determiners("the the the my his her this")
+PLURAL = (*_determiners("the the the my his her this two many"), lexicon.BARE)
+PLURAL_DEFINITE = _determiners("the the my his her this")
 COORDINATED = _determiners("the the a my his")
 SIZES = tuple(ADJECTIVES[word] for word in ("small", "big", "old", "new"))
-COLOURS = tuple(ADJECTIVES[word] for word in ("red", "blue", "green", "black", "white"))
-SUBJECT_PRONOUNS = tuple(PRONOUNS.values())
+COLOURS = tuple(ADJECTIVES[word] for word in ("red", "blue", "green", "white"))
+# I is frequent enough to show its own verb forms
+SUBJECT_PRONOUNS = (PRONOUNS["I"], PRONOUNS["I"], *PRONOUNS.values())
 THIRD_PRONOUNS = (PRONOUNS["he"], PRONOUNS["she"])
 FIRST_PRONOUNS = (PRONOUNS["I"], PRONOUNS["we"])
 # subjects that do not meet a negation or an adverb of frequency: their scope would not be clear
@@ -71,7 +75,7 @@ PERSON_ADJECTIVES = tuple(lexicon.PERSON_ADJECTIVES.values())
 # a sentence speaks of the past (True) or of the present and future
 PLAIN_TENSE = {True: PAST, False: PRESENT}
 TENSES = {
-    True: (PAST,) * 6 + (PLUPERFECT,) + tuple(PAST_MODALS.values()),
+    True: (PAST,) * 6 + tuple(PAST_MODALS.values()),
     False: (PRESENT,) * 6 + (PERFECT,) * 2 + (FUTURE,) * 2 + tuple(PRESENT_MODALS.values()),
 }
 CONJUNCTIONS = {

@@ -1,10 +1,24 @@
 """The corpus as a component: splits of the right lengths that share no sentence, in either direction.
 
-The direction en to de is a function: each English word form has one German translation given its sentence. So is de to en
-on the corpus: no German sentence appears with two English ones. Punctuation is written at the word before it and belongs
-to that word's token, as in raw text; it changes no link.
+From English to German the translation is a function: every English word form has one German translation given its
+sentence. From German to English it is one on the corpus: no German sentence appears twice, and the lexicon has no
+German word for two English ones in the same place (hence no *them* and *their* beside *her*).
 
-Statistics of the default corpus (seed 1): STATISTICS
+Punctuation is written at the word before it and belongs to that word's token, as in raw text; it changes no link. What
+links to what is said in ``nominals``, ``verb_groups``, ``predicates`` and ``clauses``.
+
+The default corpus (seed 1), a token without its punctuation and lower-cased:
+
+=================================================  ==========  =============
+                                                   train       test_long
+=================================================  ==========  =============
+English words a sentence, mean (median)            11.5 (10)   42.7 (41)
+German words a sentence, mean (median)             11.0 (10)   40.7 (39)
+English, German word forms                         515, 895    505, 774
+sentences with crossing sure links                 83 %        100 %
+sure links that cross another                      53 %        60 %
+farthest link of a sentence, positions, mean       3.4         9.2
+=================================================  ==========  =============
 """
 
 import hashlib
@@ -18,7 +32,7 @@ from nmt.errors import ConfigError
 
 SHORT, LONG = (3, 30), (31, 60)
 # weights of sentences with 1, 2, 3, ... clauses
-_CLAUSES = {SHORT: (56, 29, 11, 4), LONG: (0, 0, 1, 2, 3, 3, 2, 1)}
+_CLAUSES = {SHORT: (58, 29, 10, 3), LONG: (0, 0, 1, 2, 3, 3, 2, 1)}
 
 
 @final

@@ -1,10 +1,10 @@
 """Draws sentences from the grammar.
 
-What is drawn is decidable: a relative clause or a clause after the verb ends its English clause, so everything that follows
-belongs to the innermost clause; clauses are coordinated in main position only, after a comma (a semicolon where the
-clause before ends in another clause); of two coordinated predicates the first has no negation and no clause, and both have
-the same tense with an auxiliary of their own; an object relative clause is drawn only where German shows which noun is the
-subject.
+What is drawn is decidable: a relative clause or a clause after the verb ends its English clause, so everything that
+follows belongs to the innermost clause; clauses are coordinated in main position only, after a comma (a semicolon
+where the clause before ends in another clause); of two coordinated predicates the first has no negation and no
+clause, and both have the same tense with an auxiliary of their own; an object relative clause is drawn only where
+German shows which noun is the subject.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,14 @@ from nmt.data.synthetic.clauses import (
     Infinitive,
     ObjectRelative,
     PossessiveRelative,
-    Predicate,
     PrepositionRelative,
-    Subordinate,
     SubjectRelative,
-    Tail,
+    Subordinate,
     sentence,
 )
 from nmt.data.synthetic.lexicon import GROUPS, THIRD, Adjective, Adverb, Noun, adjectives_for
 from nmt.data.synthetic.nominals import Both, Name, Nominal, NounPhrase, PrepositionalPhrase, Pronoun, RelativeClause
+from nmt.data.synthetic.predicates import Predicate, Tail
 from nmt.data.synthetic.verbs import BE, PLUPERFECT, PRESENT, Tense, Verb
 from nmt.data.synthetic.words import SEMICOLON, Pair
 
@@ -178,7 +177,8 @@ class Generator:
             return _Subject(self._both(kind), kind, choices.PERSON_ADJECTIVES)
         phrase = self._noun_phrase(noun, no=True, relative=relative, subject=True)
         quantified = phrase.determiner in choices.QUANTIFIERS
-        return _Subject(phrase, "dog" if noun is choices.DOG else kind, adjectives_for(noun), quantified)
+        adjectives = adjectives_for(noun, phrase.adjectives)
+        return _Subject(phrase, "dog" if noun is choices.DOG else kind, adjectives, quantified)
 
     def _both(self, group: str) -> Both:
         """Draw two different nouns of a group, joined by *and*."""
@@ -196,10 +196,10 @@ class Generator:
         if relative:
             return self._noun_phrase(noun, definite=definite, relative=relative)
         drawn = self._random()
-        if noun.person and drawn < 0.15:
+        if noun.person and drawn < 0.22:
             thirds = choices.THIRD_PRONOUNS
             return Pronoun(self._choice(thirds if first else (*thirds, *choices.FIRST_PRONOUNS)))
-        if noun.person and drawn < 0.25:
+        if noun.person and drawn < 0.3:
             return Name(self._choice(lexicon.NAMES))
         if not definite and len(GROUPS[group]) > 3 and self._optional(0.12):
             return self._both(group)
@@ -213,7 +213,7 @@ class Generator:
         determiner = self._determiner(plural=plural, definite=definite, no=no)
         adjectives = self._adjectives(noun)
         if relative:
-            clause = self._relative(noun, plural, relative)
+            clause = self._relative(noun, plural, relative, adjectives)
             return NounPhrase(determiner, noun, plural=plural, adjectives=adjectives, relative=clause)
         if self._optional(0.12):
             owner = self._possessor()
@@ -261,8 +261,9 @@ class Generator:
     def _place_noun(self, noun: Noun, relative: int) -> NounPhrase:
         plural = self._chance(0.1)
         determiner = self._determiner(plural=plural, definite=True, no=False)
-        clause = self._relative(noun, plural, relative) if relative else None
-        return NounPhrase(determiner, noun, plural=plural, adjectives=self._adjectives(noun), relative=clause)
+        adjectives = self._adjectives(noun)
+        clause = self._relative(noun, plural, relative, adjectives) if relative else None
+        return NounPhrase(determiner, noun, plural=plural, adjectives=adjectives, relative=clause)
 
     # predicates
 
@@ -286,7 +287,7 @@ class Generator:
         time = None if tail else self._time(context, 0.2)
         return Predicate(
             BE,
-            context.tense,
+            choices.PLAIN_TENSE[self._past] if context.tense.active else context.tense,
             negated=negated,
             adjective=self._choice(context.subject.adjectives),
             frequency=None if negated or time else self._frequency(context),
@@ -314,7 +315,9 @@ class Generator:
             place=self._place() if place else None,
             time=time,
             tail=tail,
-            **nominals,
+            accusative=nominals.get("accusative"),
+            dative=nominals.get("dative"),
+            oblique=nominals.get("oblique"),
         )
 
     def _nominals(self, context: _Context, verb: Verb, gap: str, *, definite: bool) -> dict[str, Nominal]:
@@ -384,22 +387,27 @@ class Generator:
     def _host(self, context: _Context, clauses: int) -> Predicate:
         """Draw a predicate whose last English phrase has a relative clause."""
         verb = self._choice(choices.HOST_VERBS[context.subject.kind])
-        frequency = self._frequency(context)
         if verb.frame == "direction":
-            return Predicate(verb, context.tense, frequency=frequency, direction=self._direction(verb, clauses))
+            return Predicate(verb, context.tense, direction=self._direction(verb, clauses))
         if verb.frame == "place":
-            return Predicate(verb, context.tense, frequency=frequency, place=self._place(clauses))
+            return Predicate(verb, context.tense, place=self._place(clauses))
         slot = {"accusative": "accusative", "preposition": "oblique"}.get(verb.frame, "dative")
         group = "person" if verb.frame == "ditransitive" else verb.object
         nominals = self._nominals(context, verb, slot, definite=False)
         definite, first = context.subject.quantified, context.subject.first
         nominals[slot] = self._object(group, definite=definite, no=False, first=first, relative=clauses)
-        return Predicate(verb, context.tense, frequency=frequency, **nominals)
+        return Predicate(
+            verb,
+            context.tense,
+            accusative=nominals.get("accusative"),
+            dative=nominals.get("dative"),
+            oblique=nominals.get("oblique"),
+        )
 
     # relative clauses
 
-    def _relative(self, noun: Noun, plural: bool, clauses: int) -> RelativeClause:
-        """Draw a relative clause for a noun, made of so many clauses."""
+    def _relative(self, noun: Noun, plural: bool, clauses: int, said: tuple[Adjective, ...]) -> RelativeClause:
+        """Draw a relative clause for a noun of which the adjectives are ``said``, made of so many clauses."""
         inner, drawn = clauses - 1, self._random()
         animate = noun in GROUPS["animate"]
         if noun in choices.PREPOSITIONS_OF and drawn < 0.7:
@@ -416,7 +424,7 @@ class Generator:
         if noun.person and drawn < 0.6:
             return self._possessive_relative(inner)
         kind = "person" if noun.person else "dog" if noun is choices.DOG else "animal" if animate else "thing"
-        subject = _Subject(_ANYONE, kind, adjectives_for(noun))
+        subject = _Subject(_ANYONE, kind, adjectives_for(noun, said))
         return SubjectRelative(self._predicates(_Context(subject, self._tense(kind)), inner))
 
     def _gapped(self, subject: _Subject, verbs: Sequence[Verb], gap: str, clauses: int) -> Predicate:
@@ -448,9 +456,10 @@ class Generator:
         """Draw *whose dog barks*."""
         kind = self._choice(("person", "animal"))
         noun = self._choice(GROUPS[kind])
-        subject = _Subject(_ANYONE, kind, adjectives_for(noun))
+        adjectives = self._adjectives(noun)
+        subject = _Subject(_ANYONE, kind, adjectives_for(noun, adjectives))
         predicates = self._predicates(_Context(subject, self._tense(kind)), clauses)
-        return PossessiveRelative(noun, self._adjectives(noun), predicates)
+        return PossessiveRelative(noun, adjectives, predicates)
 
 
 def _shows_subject(noun: Noun, plural: bool, subject: Nominal) -> bool:

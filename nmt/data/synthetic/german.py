@@ -32,5 +32,4 @@ CONTRACTIONS = {
     ("in", "dem"): "im",
     ("in", "das"): "ins",
     ("an", "dem"): "am",
-    ("von", "dem"): "vom",
 }

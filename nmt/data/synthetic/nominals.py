@@ -68,8 +68,8 @@ class Pronoun(Nominal):
         self.word = word
         self.person = word.person
         self.reflexive = word.reflexive
-        self.pronominal = bool(word.object)
-        self.distinct = word.german["nom"] != "sie" and word.english not in ("nobody", "somebody")
+        self.pronominal = word.personal
+        self.distinct = word.german["nom"] in ("ich", "er", "wir", "jeder")
 
     def phrase(self, case: Case) -> Phrase:
         """Return the subject form in the nominative, else the object form."""

@@ -1,9 +1,10 @@
 """Rules for the verbs of a clause: tense, modals, negation, separable prefixes and English particles.
 
-Links: auxiliary to auxiliary, main verb to main verb. A separated prefix is surely linked to the English particle and possibly
-to the verb, the stem surely to the verb and possibly to the particle; where English has no particle, stem and prefix are both
-surely linked to the verb. A form in one word (anrufen, abgeholt) is surely linked to verb and particle. The *do* of a
-negation, the *to* of *wants to see* and the preposition of *looks for* (suchen) have possible links only.
+Links: auxiliary to auxiliary (*darf* to both words of *is allowed*), main verb to main verb. A separated prefix is
+surely linked to the English particle and possibly to the verb, the stem surely to the verb and possibly to the
+particle; where English has no particle, stem and prefix are both surely linked to the verb. A form in one word
+(anrufen, abgeholt) is surely linked to verb and particle. The *do* of a negation, the *to* of *wants to see* and the
+preposition of *looks for* (suchen) have possible links only.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,9 @@ from nmt.data.synthetic.words import English, German
 class VerbGroup(NamedTuple):
     """The verbs in both languages.
 
-    ``auxiliary``, ``main``, ``particle`` and ``marker`` are the English words, each a list of one or none (``main`` may start
-    with *to*); ``finite`` and ``bracket`` are the German verbs around the middle field of a main clause, ``joined`` those at
-    the end of a subordinate clause.
+    ``auxiliary`` (one word, two in *is allowed*, or none), ``main`` (which may start with *to*), ``particle`` and
+    ``marker`` (one or none each) are the English words; ``finite`` and ``bracket`` are the German verbs around the
+    middle field of a main clause, ``joined`` those at the end of a subordinate clause.
     """
 
     auxiliary: list[English]
@@ -78,7 +79,9 @@ class _Words:
         if not self.prefix:
             return [self.join(form, support)], []
         if not self.particle:
-            return [German(form, [self.main], [*self.silent, *support])], [German(self.prefix, [self.main], self.silent)]
+            return [German(form, [self.main], [*self.silent, *support])], [
+                German(self.prefix, [self.main], self.silent)
+            ]
         stem = German(form, [self.main], [*self.particle, *self.silent, *support])
         return [stem], [German(self.prefix, self.particle, [self.main])]
 
@@ -86,7 +89,8 @@ class _Words:
 def _auxiliary(verb: Verb, tense: Tense, person: int, *, negated: bool) -> list[English]:
     """Return the English auxiliary of the tense, or the *do* that a negation needs."""
     if tense.english is not None:
-        return [English(tense.english[person])]
+        auxiliary = English(tense.english[person])
+        return [auxiliary, English(tense.participle)] if tense.participle else [auxiliary]
     if not negated or verb.frame == "copula":
         return []
     if tense.english_form == "past":

@@ -7,7 +7,16 @@ from nmt.data.synthetic.lexicon import Preposition
 
 # what a verb takes; "place" needs a place, "direction" a destination
 Frame = Literal[
-    "none", "accusative", "dative", "ditransitive", "preposition", "direction", "place", "clause", "infinitive", "copula"
+    "none",
+    "accusative",
+    "dative",
+    "ditransitive",
+    "preposition",
+    "direction",
+    "place",
+    "clause",
+    "infinitive",
+    "copula",
 ]
 Forms = tuple[str, str, str]
 
@@ -16,8 +25,8 @@ Forms = tuple[str, str, str]
 class Verb:
     """A verb in both languages; finite forms are for (I, he, we).
 
-    ``particle`` follows the English verb and answers the German prefix (picks up, holt ab); ``marker`` follows it and has
-    no German word of its own (looks for, sucht). ``prefix`` is the separable one. German forms stand without it.
+    ``particle`` follows the English verb and answers the German prefix (picks up, holt ab); ``marker`` follows it and
+    has no German word of its own (looks for, sucht). ``prefix`` is the separable one. German forms stand without it.
     """
 
     english_present: Forms
@@ -146,34 +155,30 @@ VERBS: tuple[Verb, ...] = (
     _verb("wait waited waited", "warten wartet wartete gewartet", subject="animate"),
     _verb("dream dreamed dreamed", "träumen träumt träumte geträumt", action=False),
     _verb("swim swam swum", "schwimmen schwimmt schwamm ist geschwommen", subject="animate"),
-    _verb("disappear disappeared disappeared", "verschwinden verschwindet verschwand ist verschwunden", subject="animate", action=False),
     _verb("bark barked barked", "bellen bellt bellte gebellt", subject="dog"),
     _verb("arrive arrived arrived", "an|kommen kommt kam ist gekommen", action=False),
     _verb("return returned returned", "zurück|kommen kommt kam ist gekommen", subject="animate"),
     _verb("wake woke woken up", "auf|wachen wacht wachte ist gewacht", subject="animate", action=False),
-    _verb("stand stood stood up", "auf|stehen steht stand ist gestanden", subject="animate"),
     _verb("fall fell fallen asleep", "ein|schlafen schläft schlief ist geschlafen", subject="animate", action=False),
     _verb("rest rested rested", "sich aus|ruhen ruht ruhte geruht", subject="animate", action=False),
-    _verb("hurry hurried hurried", "sich beeilen beeilt beeilte beeilt", action=False),
     _verb("sit sat sat down", "sich hin|setzen setzt setzte gesetzt"),
     _verb("live lived lived", "wohnen wohnt wohnte gewohnt", "place", action=False),
     # motion to a place
     _verb("go went gone", "gehen geht ging ist gegangen", "direction", object="inside"),
     _verb("run ran run", "laufen läuft lief ist gelaufen", "direction", object="inside", subject="animate"),
     _verb("come came come", "kommen kommt kam ist gekommen", "direction", object="inside", subject="animate"),
-    _verb("drive drove driven", "fahren fährt fuhr ist gefahren", "direction", object="town"),
-    _verb("jump jumped jumped", "springen springt sprang ist gesprungen", "direction", object="water", subject="animate"),
     # accusative
     _verb("see saw seen", "sehen sieht sah gesehen", "accusative", subject="animate", object="any", action=False),
-    _verb("find found found", "finden findet fand gefunden", "accusative", subject="animate", object="any", action=False),
+    _verb(
+        "find found found", "finden findet fand gefunden", "accusative", subject="animate", object="any", action=False
+    ),
     _verb("love loved loved", "lieben liebt liebte geliebt", "accusative", object="animate", action=False),
     _verb("know knew known", "kennen kennt kannte gekannt", "accusative", object="person", action=False),
     _verb("look looked looked", "suchen sucht suchte gesucht", "accusative", object="any", marker="for"),
-    _verb("watch watched watched", "beobachten beobachtet beobachtete beobachtet", "accusative", subject="animate", object="animate"),
-    _verb("hear heard heard", "hören hört hörte gehört", "accusative", subject="animate", object="animate", action=False),
+    _verb(
+        "hear heard heard", "hören hört hörte gehört", "accusative", subject="animate", object="animate", action=False
+    ),
     _verb("visit visited visited", "besuchen besucht besuchte besucht", "accusative", object="visited"),
-    _verb("meet met met", "treffen trifft traf getroffen", "accusative", object="person", action=False),
-    _verb("greet greeted greeted", "begrüßen begrüßt begrüßte begrüßt", "accusative", object="person"),
     _verb("ask asked asked", "fragen fragt fragte gefragt", "accusative", object="person"),
     _verb("call called called", "an|rufen ruft rief gerufen", "accusative", object="person"),
     _verb("invite invited invited", "ein|laden lädt lud geladen", "accusative", object="person", action=False),
@@ -181,31 +186,22 @@ VERBS: tuple[Verb, ...] = (
     _verb("feed fed fed", "füttern füttert fütterte gefüttert", "accusative", object="animal"),
     _verb("catch caught caught", "fangen fängt fing gefangen", "accusative", object="animal"),
     _verb("buy bought bought", "kaufen kauft kaufte gekauft", "accusative", object="thing"),
-    _verb("lose lost lost", "verlieren verliert verlor verloren", "accusative", object="portable", action=False),
-    _verb("forget forgot forgotten", "vergessen vergisst vergaß vergessen", "accusative", object="portable", action=False),
-    _verb("hide hid hidden", "verstecken versteckt versteckte versteckt", "accusative", object="portable"),
-    _verb("steal stole stolen", "stehlen stiehlt stahl gestohlen", "accusative", object="portable"),
+    _verb(
+        "forget forgot forgotten", "vergessen vergisst vergaß vergessen", "accusative", object="portable", action=False
+    ),
     _verb("carry carried carried", "tragen trägt trug getragen", "accusative", object="portable"),
     _verb("open opened opened", "auf|machen macht machte gemacht", "accusative", object="openable"),
     _verb("close closed closed", "zu|machen macht machte gemacht", "accusative", object="openable"),
     _verb("wash washed washed", "waschen wäscht wusch gewaschen", "accusative", object="washable"),
-    _verb("break broke broken", "zerbrechen zerbricht zerbrach zerbrochen", "accusative", object="fragile", action=False),
-    _verb("repair repaired repaired", "reparieren repariert reparierte repariert", "accusative", object="repairable"),
     _verb("build built built", "bauen baut baute gebaut", "accusative", object="made"),
     _verb("eat ate eaten", "essen isst aß gegessen", "accusative", subject="animate", object="food"),
-    _verb("cook cooked cooked", "kochen kocht kochte gekocht", "accusative", object="cooked"),
     _verb("write wrote written", "schreiben schreibt schrieb geschrieben", "accusative", object="text"),
-    _verb("draw drew drawn", "zeichnen zeichnet zeichnete gezeichnet", "accusative", object="picture"),
-    _verb("throw threw thrown away", "weg|werfen wirft warf geworfen", "accusative", object="portable"),
     _verb("bring brought brought back", "zurück|bringen bringt brachte gebracht", "accusative", object="portable"),
     _verb("take took taken along", "mit|nehmen nimmt nahm genommen", "accusative", object="portable"),
-    _verb("switch switched switched on", "ein|schalten schaltet schaltete geschaltet", "accusative", object="lamp"),
-    _verb("tidy tidied tidied up", "auf|räumen räumt räumte geräumt", "accusative", object="room"),
     # dative
     _verb("help helped helped", "helfen hilft half geholfen", "dative", object="animate"),
     _verb("thank thanked thanked", "danken dankt dankte gedankt", "dative", object="person", action=False),
     _verb("answer answered answered", "antworten antwortet antwortete geantwortet", "dative", object="person"),
-    _verb("trust trusted trusted", "vertrauen vertraut vertraute vertraut", "dative", object="animate", action=False),
     _verb("follow followed followed", "folgen folgt folgte ist gefolgt", "dative", subject="animate", object="animate"),
     _verb("listen listened listened", "zu|hören hört hörte gehört", "dative", object="person", marker="to"),
     # dative and accusative
@@ -216,13 +212,37 @@ VERBS: tuple[Verb, ...] = (
     _verb("tell told told", "erzählen erzählt erzählte erzählt", "ditransitive", object="told"),
     _verb("sell sold sold", "verkaufen verkauft verkaufte verkauft", "ditransitive", object="thing"),
     # a prepositional object
-    _verb("speak spoke spoken", "sprechen spricht sprach gesprochen", "preposition", object="person", preposition="with mit dat"),
-    _verb("dance danced danced", "tanzen tanzt tanzte getanzt", "preposition", object="person", preposition="with mit dat"),
-    _verb("play played played", "spielen spielt spielte gespielt", "preposition", subject="animate", object="animate", preposition="with mit dat"),
-    _verb("wait waited waited", "warten wartet wartete gewartet", "preposition", subject="animate", object="animate", preposition="for auf acc"),
-    _verb("think thought thought", "denken denkt dachte gedacht", "preposition", object="animate", preposition="of an acc", action=False),
-    _verb("dream dreamed dreamed", "träumen träumt träumte geträumt", "preposition", object="any", preposition="of von dat", action=False),
-    _verb("laugh laughed laughed", "lachen lacht lachte gelacht", "preposition", object="animate", preposition="about über acc"),
+    _verb(
+        "speak spoke spoken",
+        "sprechen spricht sprach gesprochen",
+        "preposition",
+        object="person",
+        preposition="with mit dat",
+    ),
+    _verb(
+        "play played played",
+        "spielen spielt spielte gespielt",
+        "preposition",
+        subject="animate",
+        object="animate",
+        preposition="with mit dat",
+    ),
+    _verb(
+        "wait waited waited",
+        "warten wartet wartete gewartet",
+        "preposition",
+        subject="animate",
+        object="animate",
+        preposition="for auf acc",
+    ),
+    _verb(
+        "think thought thought",
+        "denken denkt dachte gedacht",
+        "preposition",
+        object="animate",
+        preposition="of an acc",
+        action=False,
+    ),
     # a complement clause
     _verb("know knew known", "wissen weiß wusste gewusst", "clause", conjunctions="that whether"),
     _verb("believe believed believed", "glauben glaubt glaubte geglaubt", "clause", conjunctions="that"),
@@ -235,7 +255,6 @@ VERBS: tuple[Verb, ...] = (
     _verb("begin began begun", "beginnen beginnt begann begonnen", "infinitive"),
     _verb("forget forgot forgotten", "vergessen vergisst vergaß vergessen", "infinitive"),
     _verb("promise promised promised", "versprechen verspricht versprach versprochen", "infinitive"),
-    _verb("decide decided decided", "beschließen beschließt beschloss beschlossen", "infinitive"),
     _verb("hope hoped hoped", "hoffen hofft hoffte gehofft", "infinitive"),
 )
 
@@ -244,8 +263,9 @@ VERBS: tuple[Verb, ...] = (
 class Tense:
     """A tense or a modal: the auxiliary of both languages, if any, and the form of the main verb that goes with it.
 
-    ``time`` says which adverbials of time agree; ``negatable`` is false where a negation would need do-support or
-    another German verb (must not is darf nicht).
+    ``participle`` follows the English auxiliary (is allowed to). ``time`` says which adverbials of time agree;
+    ``negatable`` is false where a negation would need do-support or another German verb (must not is darf nicht);
+    ``active`` ones do not go with an adjective (can be old).
     """
 
     english: Forms | None
@@ -253,37 +273,60 @@ class Tense:
     english_form: Literal["present", "past", "participle", "base"]
     marker: bool
     time: Literal["past", "present", "future", "perfect"]
-    negatable: bool
+    negatable: bool = True
+    active: bool = False
+    participle: str = ""
 
 
-def _modal(english: str, german: str, time: Literal["past", "present", "future"], *, negatable: bool = True) -> Tense:
-    """Make a modal; a last English word ``to`` is the marker of the infinitive that follows."""
+def _modal(
+    english: str,
+    german: str,
+    time: Literal["past", "present", "future"],
+    *,
+    negatable: bool = True,
+    active: bool = False,
+) -> Tense:
+    """Make a modal.
+
+    Args:
+        english: the form, or three; then ``allowed`` where it follows; then ``to`` where the infinitive has it.
+        german: singular and plural.
+        time: as in :class:`Tense`.
+        negatable: as in :class:`Tense`.
+        active: as in :class:`Tense`.
+    """
     words = english.split()
-    marker = words[-1] == "to"
-    forms = words[:-1] if marker else words
-    first, third, plural = forms * 3 if len(forms) == 1 else (forms[0], forms[1], forms[0])
-    german_first, german_plural = german.split()
+    forms = [word for word in words if word not in ("allowed", "to")]
+    first, third, plural = forms * 3 if len(forms) == 1 else forms
+    german_singular, german_plural = german.split()
     return Tense(
-        (first, third, plural), (german_first, german_first, german_plural), "base", marker, time, negatable=negatable
+        (first, third, plural),
+        (german_singular, german_singular, german_plural),
+        "base",
+        "to" in words,
+        time,
+        negatable,
+        active,
+        "allowed" if "allowed" in words else "",
     )
 
 
-PRESENT = Tense(None, None, "present", marker=False, time="present", negatable=True)
-PAST = Tense(None, None, "past", marker=False, time="past", negatable=True)
-PERFECT = Tense(("have", "has", "have"), ("habe", "hat", "haben"), "participle", False, "perfect", negatable=True)
-PLUPERFECT = Tense(("had", "had", "had"), ("hatte", "hatte", "hatten"), "participle", False, "past", negatable=True)
-FUTURE = Tense(("will", "will", "will"), ("werde", "wird", "werden"), "base", False, "future", negatable=True)
+PRESENT = Tense(None, None, "present", marker=False, time="present")
+PAST = Tense(None, None, "past", marker=False, time="past")
+PERFECT = Tense(("have", "has", "have"), ("habe", "hat", "haben"), "participle", False, "perfect")
+PLUPERFECT = Tense(("had", "had", "had"), ("hatte", "hatte", "hatten"), "participle", False, "past")
+FUTURE = Tense(("will", "will", "will"), ("werde", "wird", "werden"), "base", False, "future")
 PRESENT_MODALS = {
-    "can": _modal("can", "kann können", "present"),
+    "can": _modal("can", "kann können", "present", active=True),
+    "may": _modal("am is are allowed to", "darf dürfen", "future", active=True),
     "must": _modal("must", "muss müssen", "future", negatable=False),
-    "wants": _modal("want wants to", "will wollen", "future", negatable=False),
-    "may": _modal("may", "darf dürfen", "future"),
     "should": _modal("should", "sollte sollten", "future"),
+    "want": _modal("want wants want to", "will wollen", "future", negatable=False),
 }
 PAST_MODALS = {
-    "could": _modal("could", "konnte konnten", "past"),
-    "wanted": _modal("wanted to", "wollte wollten", "past", negatable=False),
-    "had to": _modal("had to", "musste mussten", "past", negatable=False),
+    "can": _modal("could", "konnte konnten", "past", active=True),
+    "must": _modal("had to", "musste mussten", "past", negatable=False),
+    "want": _modal("wanted to", "wollte wollten", "past", negatable=False),
 }
 SEIN: dict[Tense, Forms] = {PERFECT: ("bin", "ist", "sind"), PLUPERFECT: ("war", "war", "waren")}
 CONJUNCTIONS = {

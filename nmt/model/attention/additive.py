@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from nmt.errors import ConfigError
 from nmt.model.attention.base import Keys, Score
 from nmt.model.encoder.base import Encoded
 from nmt.model.products import Linear, current
@@ -15,9 +16,9 @@ from nmt.model.products import Linear, current
 class AdditiveScore(Score):
     """score = v_a^T tanh(W_a s_{i-1} + U_a h_j) (Bahdanau et al. 2015, arXiv:1409.0473v7, A.1.2); no bias.
 
-    Luong et al. 2015 (arXiv:1508.04025v5, eq. 8) write the same formula as "concat", v_a^T tanh(W_a [h_t; h_s]): their matrix is
-    this one's two, side by side. Differs: their own experiments (footnote 15) fixed the part for h_s to the identity, which
-    they report to have worked badly; here it is learned, as eq. 8 says.
+    Luong et al. 2015 (arXiv:1508.04025v5, section 3.1) write the same formula as "concat", v_a^T tanh(W_a [h_t; h_s]):
+    their matrix is this one's two, side by side. Differs: their own experiments (footnote 15) fixed the part for h_s to
+    the identity, which they report to have worked badly; here it is learned, as section 3.1 says.
 
     Args:
         query_size: H.
@@ -27,6 +28,8 @@ class AdditiveScore(Score):
 
     def __init__(self, query_size: int, key_size: int, attention_size: int) -> None:
         super().__init__()
+        if attention_size < 1:
+            raise ConfigError(f"attention.score.attention_size={attention_size} is not accepted; it must be at least 1")
         self.query = Linear(query_size, attention_size, bias=False)
         self.key = Linear(key_size, attention_size, bias=False)
         self.vector = nn.Parameter(torch.empty(attention_size).uniform_(-1, 1) * (3 / attention_size) ** 0.5)

@@ -2,7 +2,6 @@
 
 from typing import final
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,5 +43,5 @@ class CosineScore(Score):
     def forward(self, query: Tensor, keys: Keys) -> Tensor:
         """Return scores [B, Q, S]."""
         assert isinstance(keys.sentences, Operand)
-        strength = torch.as_tensor(self.strength) if keys.steps is None else functional.softplus(keys.steps(query))
+        strength = self.strength if keys.steps is None else functional.softplus(keys.steps(query))
         return keys.sentences(functional.normalize(query, dim=-1) * strength)

@@ -22,7 +22,7 @@ def require_equal_sizes(score: str, query_size: int, key_size: int) -> None:
 
 @final
 class DotScore(Score):
-    """score(h_t, h_s) = h_t . h_s (Luong et al. 2015, arXiv:1508.04025v5, eq. 8, "dot").
+    """score(h_t, h_s) = h_t . h_s (Luong et al. 2015, arXiv:1508.04025v5, section 3.1, "dot").
 
     With ``scaled`` divided by the square root of the size (Vaswani et al. 2017, arXiv:1706.03762v7, eq. 1). Differs: no
     projections of query and key; those belong to multi-head attention.

@@ -11,7 +11,7 @@ from nmt.model.products import Linear, Operand
 
 @final
 class GeneralScore(Score):
-    """score(h_t, h_s) = h_t^T W_a h_s (Luong et al. 2015, arXiv:1508.04025v5, eq. 8, "general"); no bias."""
+    """score(h_t, h_s) = h_t^T W_a h_s (Luong et al. 2015, arXiv:1508.04025v5, section 3.1, "general"); no bias."""
 
     def __init__(self, query_size: int, key_size: int) -> None:
         super().__init__()

@@ -24,14 +24,14 @@ class Recurrence:
     Attributes:
         advance: of each layer, its step function.
         project: of each layer above the first, the product with its input from below.
-        between: dropout on the outputs passed from layer to layer.
+        between: of each layer above the first, dropout on its input from below.
         read: the readout.
         drop: dropout on the readout.
     """
 
     advance: tuple[Advance, ...]
     project: tuple[Operand, ...]
-    between: Drop
+    between: tuple[Drop, ...]
     read: Read
     drop: Drop
 
@@ -151,7 +151,7 @@ class Decoder(nn.Module, ABC):
         recurrence = Recurrence(
             advance=tuple(cell.prepare() for cell in self.cells),  # pyright: ignore
             project=tuple(cell.input.prepare() for cell in self.cells[1:]),  # pyright: ignore
-            between=self.dropout.prepare(),
+            between=tuple(self.dropout.prepare() for _ in self.cells[1:]),  # pyright: ignore
             read=self.readout.prepare(),
             drop=self.dropout.prepare(),
         )
@@ -185,8 +185,9 @@ class Decoder(nn.Module, ABC):
         use = state.recurrence
         layers = [use.advance[0](projected, feed, state.layers[0])]
         output = layers[0][0]
-        for project, advance, old in zip(use.project, use.advance[1:], state.layers[1:], strict=True):
-            below = use.between(output)
+        upper = zip(use.between, use.project, use.advance[1:], state.layers[1:], strict=True)
+        for drop, project, advance, old in upper:
+            below = drop(output)
             layers.append(advance(project(below), None, old))
             output = layers[-1][0] + below if self.residual else layers[-1][0]
         return tuple(layers), output

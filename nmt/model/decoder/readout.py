@@ -7,6 +7,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from nmt.errors import ConfigError
 from nmt.model.products import Linear
 
 Read = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -29,6 +30,12 @@ class Readout(nn.Module, ABC):
         """Return the function to apply, whole or step by step."""
 
 
+def _checked_size(size: int | None, default: int) -> int:
+    if size is not None and size < 1:
+        raise ConfigError(f"attention.readout.size={size} is not accepted; it must be at least 1 or null ({default})")
+    return default if size is None else size
+
+
 @final
 class AttentionalReadout(Readout):
     """h~_t = tanh(W_c [c_t; h_t]) (Luong et al. 2015, arXiv:1508.04025v5, eq. 5).
@@ -44,7 +51,7 @@ class AttentionalReadout(Readout):
 
     def __init__(self, hidden_size: int, context_size: int, default_size: int, size: int | None = None) -> None:
         super().__init__()
-        self.size = size or default_size
+        self.size = _checked_size(size, default_size)
         self.combine = Linear(context_size + hidden_size, self.size, bias=False)
 
     def prepare(self) -> Read:
@@ -79,7 +86,7 @@ class MaxoutReadout(Readout):
         state: Literal["query", "new"] = "query",
     ) -> None:
         super().__init__()
-        self.size = size or default_size
+        self.size = _checked_size(size, default_size)
         self.reads_query = state == "query"
         self.combine = Linear(hidden_size + embedding_size + context_size, 2 * self.size)
 

@@ -48,7 +48,7 @@ class UpdateThenAttend(Decoder):
         use = state.recurrence
         output, below = embedded, embedded
         for depth, (cell, first) in enumerate(zip(self.cells, state.layers, strict=True)):
-            below = use.between(output) if depth else output
+            below = use.between[depth - 1](output) if depth else output
             projected = cell.project(below.transpose(0, 1))  # pyright: ignore
             hidden, _ = cell.run(projected, tuple(part.squeeze(1) for part in first))  # pyright: ignore
             output = hidden.transpose(0, 1)

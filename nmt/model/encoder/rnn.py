@@ -45,6 +45,8 @@ class RecurrentEncoder(Encoder):
         for name, value in (("hidden_size", hidden_size), ("layers", layers)):
             if value < 1:
                 raise ConfigError(f"encoder.{name}={value} is not accepted; it must be at least 1")
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"encoder.dropout={dropout} is not accepted; it must be at least 0 and below 1")
         directions = 2 if bidirectional else 1
         self.size = directions * hidden_size
         self.backward_size = hidden_size if bidirectional else 0

@@ -1,0 +1,254 @@
+"""`python train.py`: run folders, resumption, refusals, sweeps, on a corpus of a few hundred lines."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nmt.cli.train import main
+
+ROOT = Path(__file__).parents[2]
+WORDS = {
+    "the": "das",
+    "dog": "Hund",
+    "cat": "Katze",
+    "sees": "sieht",
+    "a": "ein",
+    "red": "rot",
+    "small": "klein",
+    "house": "Haus",
+}
+TINY = (
+    "data=files",
+    "data.source=en",
+    "data.target=de",
+    "data.train=train",
+    "data.valid=valid",
+    "data.test=test",
+    "tokenizer=word",
+    "embedding.size=12",
+    "encoder.hidden_size=8",
+    "decoder.hidden_size=16",
+    "training.batch_tokens=100",
+    "training.max_epochs=2",
+    "training.log_every=3",
+    "training.validate_every=7",
+    "search.beam=2",
+    "device=cpu",
+    "precision=fp32",
+    "threads=1",
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    draw = random.Random(7)
+    for split, size in (("train", 200), ("valid", 20), ("test", 30)):
+        lines = [[draw.choice(list(WORDS)) for _ in range(draw.randint(3, 8))] for _ in range(size)]
+        (folder / f"{split}.en").write_text("".join(" ".join(line) + "\n" for line in lines), encoding="utf-8")
+        translated = [[WORDS[word] for word in reversed(line)] for line in lines]
+        (folder / f"{split}.de").write_text("".join(" ".join(line) + "\n" for line in translated), encoding="utf-8")
+        if split != "train":
+            links = [" ".join(f"{i}-{len(line) - 1 - i}" for i in range(len(line))) for line in lines]
+            (folder / f"{split}.align").write_text("".join(line + "\n" for line in links), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.getbasetemp() / "caches"
+    monkeypatch.setenv("NMT_CACHE", str(folder / "nmt"))
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+
+
+def command(corpus: Path, run: Path, *overrides: str) -> list[str]:
+    return [*TINY, f"data.root={corpus}", f"data.cache={corpus / 'cache'}", f"run_dir={run}", *overrides]
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    assert main(command(corpus, run)) == 0
+    return run
+
+
+def records(run: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
+
+
+def same_tensors(one: Path, other: Path) -> bool:
+    first, second = load_file(one), load_file(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+def test_run_folder_is_complete(finished: Path) -> None:
+    for name in (
+        "config.yaml",
+        "corpus.json",
+        "tokenizer.json",
+        "checkpoints/best.safetensors",
+        "checkpoints/last.safetensors",
+        "metrics.json",
+        "metrics.jsonl",
+        "train.log",
+        "test.sources.txt",
+        "test.references.txt",
+        "test.hypotheses.txt",
+        "test.gold.align",
+        "report.html",
+    ):
+        assert (finished / name).is_file(), name
+    assert any((finished / "tensorboard").iterdir())
+    assert any((finished / "alignments").glob("*.png"))
+
+
+def test_metrics_have_the_contract_s_names(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert {"bleu", "signature", "chrf", "chrf_signature", "ter", "ter_signature"} <= metrics["test"].keys()
+    assert {"aer", "aer_shift", "aer_unshifted", "aer_shifted"} <= metrics["test"].keys()
+    assert metrics["test"]["aer_shift"] in (0, 1)
+    assert isinstance(metrics["train"]["epochs"], float) and metrics["train"]["epochs"] == pytest.approx(2.0)
+    assert metrics["train"]["steps"] > 7 and metrics["train"]["target_tokens_per_second"] > 0
+    assert metrics["valid"]["bleu"] >= 0 and metrics["model"]["parameters"] > 0
+    assert "revision" in metrics["git"] and metrics["environment"]["precision"] == "fp32"
+
+
+def test_finished_run_prints_its_result_and_changes_nothing(
+    finished: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(finished)
+    assert main(command(corpus, finished)) == 0
+    assert "BLEU" in capsys.readouterr().err
+    assert contents(finished) == before
+
+
+def test_changed_configuration_is_refused_and_nothing_touched(
+    finished: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(finished)
+    assert main(command(corpus, finished, "embedding.size=13", "seed=9")) == 2
+    message = capsys.readouterr().err
+    assert "embedding.size was 12 and is now 13" in message and "seed was 1 and is now 9" in message
+    assert "Traceback" not in message
+    assert contents(finished) == before
+
+
+def test_search_may_differ_on_resuming(finished: Path, corpus: Path) -> None:
+    assert main(command(corpus, finished, "search.beam=3")) == 0
+
+
+def test_raised_limit_goes_on_as_if_never_stopped(corpus: Path, tmp_path: Path) -> None:
+    assert main(command(corpus, tmp_path / "a", "training.max_epochs=1")) == 0
+    assert main(command(corpus, tmp_path / "a", "training.max_epochs=2")) == 0
+    assert main(command(corpus, tmp_path / "b", "training.max_epochs=2")) == 0
+    assert same_tensors(tmp_path / "a/checkpoints/last.safetensors", tmp_path / "b/checkpoints/last.safetensors")
+
+
+def test_resume_false_renames_the_old_folder(finished: Path, corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = contents(run)
+    assert main(command(corpus, run, "training.resume=false", "training.max_steps=3")) == 0
+    assert contents(tmp_path / "run.1") == before
+    assert json.loads((run / "metrics.json").read_text())["train"]["steps"] == 3
+
+
+def test_changed_corpus_is_refused_on_resuming(
+    finished: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, text = tmp_path / "run", tmp_path / "text"
+    shutil.copytree(corpus, text, ignore=shutil.ignore_patterns("cache"))
+    shutil.copytree(finished, run)
+    config = (run / "config.yaml").read_text().replace(str(corpus), str(text))
+    (run / "config.yaml").write_text(config)
+    lines = (text / "train.en").read_text().splitlines()
+    (text / "train.en").write_text("\n".join(["the small dog", *lines[1:]]) + "\n")
+    arguments = command(text, run, "training.max_epochs=3")
+    assert main(arguments) == 2
+    assert "has changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_killed_run_resumes_bit_identically(
+    finished: Path, corpus: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, str(ROOT / "train.py"), *command(corpus, run)]
+    process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
+    last = run / "checkpoints" / "last.safetensors"
+    for _ in range(2400):
+        if last.exists() or process.poll() is not None:
+            break
+        time.sleep(0.025)
+    process.send_signal(number)
+    code = process.wait(timeout=60)
+    assert code == (-signal.SIGKILL if number is signal.SIGKILL else 143) or (run / "metrics.json").exists()
+    assert main(command(corpus, run)) == 0
+    assert same_tensors(last, finished / "checkpoints/last.safetensors")
+    assert same_tensors(run / "checkpoints/best.safetensors", finished / "checkpoints/best.safetensors")
+    assert records(run) == records(finished)
+    assert (run / "test.hypotheses.txt").read_bytes() == (finished / "test.hypotheses.txt").read_bytes()
+
+
+def test_sweep_over_seeds_leaves_a_folder_each_with_other_weights(corpus: Path, tmp_path: Path) -> None:
+    assert main(["-m", *command(corpus, tmp_path / "sweep", "seed=1,2,3", "training.max_steps=2")]) == 0
+    runs = sorted((tmp_path / "sweep").glob("*_*"))
+    assert [run.name for run in runs] == ["0_seed=1", "1_seed=2", "2_seed=3"]
+    weights = [load_file(run / "checkpoints/best.safetensors")["output.weight"] for run in runs]
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
+
+
+def test_failing_job_of_a_sweep_is_reported_and_the_others_run(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(corpus, tmp_path / "sweep", "decoder.hidden_size=14,16", "training.max_steps=2")
+    arguments = [a for a in arguments if a != "decoder.hidden_size=16"]
+    assert main(["-m", *arguments, "attention=luong_dot"]) == 2
+    assert "decoder.hidden_size is 14" in capsys.readouterr().err
+    assert len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("training.batch_tokens=0", "training.batch_tokens=0"),
+        ("data.train=absent", "absent"),
+        ("embedding.dropout=1.5", "embedding.dropout=1.5"),
+        ("search.temperature=0", "search.temperature=0"),
+        ("attention.score.sharpness=3", "attention.score.sharpness"),
+        ("device=cuda", "device=cuda"),
+        ("training.max_length=1", "no training pair"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_no_run(
+    override: str, sentence: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if override == "device=cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    prefix = "+" if "sharpness" in override else ""
+    assert main(command(corpus, tmp_path / "run", prefix + override)) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and "Traceback" not in error
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_corpus_without_test_or_validation(corpus: Path, tmp_path: Path) -> None:
+    assert main(command(corpus, tmp_path / "run", "data.valid=null", "data.test=null", "training.max_steps=3")) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "test" not in metrics and "valid" not in metrics

@@ -1,0 +1,146 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from numpy_model import array, cell
+from reference import recurrent
+from toys import CELLS, close, random, randomised
+
+from nmt.model import arithmetic
+from nmt.model.cells import LSTMCell, _LSTMSequence, _LSTMUpdate, make_cell
+
+T, B, INPUT, FEED, H = 5, 3, 7, 2, 11
+KINDS = list(product(CELLS, [False, True]))
+
+
+def make(kind, layer_norm, feed_size=0, size=H):
+    return randomised(make_cell(kind, INPUT, size, feed_size=feed_size, layer_norm=layer_norm).double())
+
+
+def make_state(module, seed=1):
+    return tuple(random(B, module.hidden_size, seed=seed + part) for part in range(module.parts))
+
+
+def expected(module, inputs, state):
+    """The reference's states [T, B, H] of each part for inputs [T, B, I]."""
+    parameters = cell(module)
+    steps = []
+    states = [tuple(array(part[b]) for part in state) for b in range(B)]
+    for x in inputs:
+        states = [recurrent.step(parameters, array(x[b]), states[b]) for b in range(B)]
+        steps.append(states)
+    return [np.array([[state[part] for state in step] for step in steps]) for part in range(module.parts)]
+
+
+def stepwise(module, inputs, feeds, state):
+    """The states of each part [T, B, H], step by step."""
+    advance, steps = module.prepare(), []
+    for t, projected in enumerate(module.project(inputs)):
+        state = advance(projected, None if feeds is None else feeds[t], state)
+        steps.append(state)
+    return [torch.stack(part) for part in zip(*steps, strict=True)]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("fed", [False, True])
+@pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
+def test_steps_equal_the_papers(kind, layer_norm, fed, fast):
+    module = make(kind, layer_norm, FEED if fed else 0)
+    inputs, feeds = random(T, B, INPUT), random(T, B, FEED, seed=8)
+    state = make_state(module)
+    with arithmetic(fast=fast):
+        found = stepwise(module, inputs, feeds if fed else None, state)
+    whole = torch.cat([inputs, feeds], -1) if fed else inputs
+    for part, reference in zip(found, expected(module, whole, state), strict=True):
+        assert array(part) == close(reference)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
+def test_a_whole_sequence_equals_the_papers(kind, layer_norm, fast):
+    module = make(kind, layer_norm)
+    inputs, state = random(T, B, INPUT), make_state(module)
+    with arithmetic(fast=fast):
+        hidden, others = module.run(module.project(inputs), state)
+    for part, reference in zip((hidden, *others), expected(module, inputs, state), strict=True):
+        assert array(part) == close(reference)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
+def test_gradients_of_fast_and_plain_arithmetic_agree(kind, layer_norm, whole):
+    fast, plain = (_gradients(make(kind, layer_norm, 0 if whole else FEED), whole, fast=fast) for fast in (True, False))
+    for one, other in zip(fast, plain, strict=True):
+        assert one.abs().sum() > 0
+        assert array(one) == close(other)
+
+
+def _gradients(module, whole, *, fast):
+    inputs, feeds = random(T, B, INPUT).requires_grad_(), random(T, B, FEED, seed=8).requires_grad_()
+    state = tuple(part.requires_grad_() for part in make_state(module))
+    with arithmetic(fast=fast):
+        if whole:
+            hidden, others = module.run(module.project(inputs), state)
+            parts = [hidden, *others]
+        else:
+            parts = stepwise(module, inputs, feeds, state)
+    sum((part * random(T, B, H, seed=20 + index)).sum() for index, part in enumerate(parts)).backward()
+    leaves = [*module.parameters(), inputs, *state, *([] if whole else [feeds])]
+    return [leaf.grad for leaf in leaves]
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_new_lstm_remembers(layer_norm):
+    module = LSTMCell(INPUT, H, layer_norm=layer_norm)
+    bias = module.input_norm.bias if layer_norm else module.input.bias
+    assert bias.view(4, H).tolist() == [[0.0] * H, [1.0] * H, [0.0] * H, [0.0] * H]
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_new_recurrent_weights_are_orthogonal_gate_by_gate(kind):
+    module = make_cell(kind, INPUT, H, feed_size=0, layer_norm=False)
+    for block in module.recurrent.weight.detach().split(H):
+        assert (block @ block.t()).numpy() == close(np.eye(H), 1e-5)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_normalised_cell_has_no_bias_before_its_norm(kind):
+    assert make(kind, layer_norm=True).input.bias is None
+
+
+def test_lstm_update_gradient():
+    gates, cells = random(2, 3, 4 * 5).requires_grad_(), random(2, 3, 5, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(_LSTMUpdate.apply, (gates, cells))
+
+
+def test_lstm_update_leaves_its_inputs_alone():
+    gates, cells = random(B, 4 * H), random(B, H)
+    before = gates.clone(), cells.clone()
+    _LSTMUpdate.apply(gates, cells)
+    assert torch.equal(gates, before[0]) and torch.equal(cells, before[1])
+
+
+def test_lstm_sequence_gradient():
+    projected, weight = random(3, 2, 4 * 5), random(4 * 5, 5, seed=1)
+    state = random(2, 5, seed=2), random(2, 5, seed=3)
+    given = [tensor.requires_grad_() for tensor in (projected, weight, *state)]
+    assert torch.autograd.gradcheck(lambda *tensors: _LSTMSequence.apply(*tensors, False), given)
+
+
+def test_lstm_sequence_leaves_its_inputs_alone():
+    projected = random(T, B, 4 * H)
+    before = projected.clone()
+    _LSTMSequence.apply(projected, random(4 * H, H), random(B, H), random(B, H), False)
+    assert torch.equal(projected, before)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_is_close(fast):
+    module = make("lstm", layer_norm=False).float()
+    inputs, state = random(T, B, INPUT).float(), tuple(part.float() for part in make_state(module))
+    exact, _ = module.run(module.project(inputs), state)
+    with arithmetic(bf16=True, fast=fast):
+        rounded, _ = module.run(module.project(inputs), state)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.05

@@ -1,0 +1,264 @@
+"""What every variant promises, whoever wrote it: found by listing `configs/attention`, under every cell."""
+
+import math
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import product
+
+import pytest
+import torch
+from toys import (
+    CELLS,
+    TARGET_SIZE,
+    VARIANTS,
+    assert_same,
+    gradients,
+    label,
+    new_model,
+    padded,
+    randomised,
+    rows,
+    toy_batch,
+    toy_model,
+)
+
+from nmt.data.batches import Batch
+from nmt.data.vocabulary import BOS, PAD
+from nmt.model import TranslationModel, arithmetic
+from nmt.model.attention import LocalPredictive, NoAlignment
+from nmt.training.loss import batch_loss
+
+SCORE = "decoder.attention.score."
+
+
+def over(cases):
+    """Run a test for each of these (variant, cell)."""
+    names = [f"{label(variant)}-{cell}" for variant, cell in cases]
+    return pytest.mark.parametrize(("variant", "cell"), cases, ids=names)
+
+
+every_variant = over(list(product(VARIANTS, CELLS)))
+# the cells take turns in one variant of each wiring
+every_variant_once = over(
+    [(variant, "lstm") for variant in VARIANTS]
+    + list(product([("attention=bahdanau",), ("attention=luong_general",)], ["rnn", "gru"]))
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, a batch, and what the model does with it."""
+
+    model: TranslationModel
+    batch: Batch
+    fast: bool = True
+
+    @cached_property
+    def decoded(self):
+        with arithmetic(fast=self.fast):
+            return decode(self.model, self.batch)
+
+    @cached_property
+    def per_token(self):
+        with arithmetic(fast=self.fast):
+            return per_token(self.model, self.batch)
+
+    @cached_property
+    def gradients(self):
+        with arithmetic(fast=self.fast):
+            return gradients(self.model, self.batch)
+
+
+@cache
+def subject(variant, cell):
+    """The same for all tests, none of which may change it."""
+    return Subject(toy_model(*variant, cell=cell), toy_batch())
+
+
+def decode(model, batch):
+    """Readouts and weights."""
+    with torch.no_grad():
+        return model(batch.source, batch.source_lengths, batch.target_in)
+
+
+def log_probs(model, batch):
+    """Log-probabilities [B, T, V]."""
+    with torch.no_grad():
+        return model.output(decode(model, batch).readouts).log_softmax(-1)
+
+
+def per_token(model, batch):
+    """Readouts and weights of each real target token, [n, ..]."""
+    decoded, width = decode(model, batch), int(batch.source_lengths.max())
+    readouts, weights = (part[batch.target_mask] for part in decoded)
+    return {"readouts": readouts, "weights": weights[..., :width]}
+
+
+@every_variant
+def test_weights_are_a_distribution_over_real_positions(variant, cell):
+    one = subject(variant, cell)
+    model, batch, weights = one.model, one.batch, one.decoded.weights
+    assert weights.shape == (len(batch), batch.target_in.shape[1], batch.source.shape[1])
+    assert (weights >= 0).all() and weights.isfinite().all()
+    assert not weights[(~batch.source_mask).unsqueeze(1).expand_as(weights)].any(), "weight on padding"
+    alignment, sums = model.decoder.attention.alignment, weights.sum(-1)
+    assert model.has_weights != isinstance(alignment, NoAlignment)
+    if isinstance(alignment, NoAlignment):
+        assert not weights.any()
+    elif isinstance(alignment, LocalPredictive):  # the paper does not renormalise
+        assert (sums <= 1 + 1e-12).all() and (sums > 0).all()
+    else:
+        torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("filling", [PAD, 13], ids=["padding", "junk"])
+@every_variant
+def test_padding_changes_nothing(variant, cell, filling):
+    one = subject(variant, cell)
+    more = padded(one.batch, source=3, target=2, filling=filling)
+    assert_same(per_token(one.model, more), one.per_token, 1e-12)
+    assert not decode(one.model, more).weights[:, :, one.batch.source.shape[1] :].any()
+    assert_same(gradients(one.model, more), one.gradients, 1e-12)
+
+
+@every_variant
+def test_the_order_of_the_batch_is_the_order_of_the_result(variant, cell):
+    one, order = subject(variant, cell), [2, 0, 1]
+    mixed = rows(one.batch, order)
+    for found, expected in zip(decode(one.model, mixed), one.decoded, strict=True):
+        torch.testing.assert_close(found, expected[order], rtol=1e-12, atol=1e-12)
+    assert_same(gradients(one.model, mixed), one.gradients, 1e-12)
+
+
+@every_variant
+def test_a_batch_is_its_sentences(variant, cell):
+    one, total = subject(variant, cell), {}
+    for b in range(len(one.batch)):
+        alone = rows(one.batch, [b])
+        words, tokens = int(alone.source_lengths), int(alone.target_lengths)
+        whole = {"readouts": one.decoded.readouts[b, :tokens], "weights": one.decoded.weights[b, :tokens, :words]}
+        assert_same(per_token(one.model, alone), whole, 1e-12)
+        for name, gradient in gradients(one.model, alone).items():
+            total[name] = total.get(name, 0) + gradient
+    assert_same(total, one.gradients, 1e-12)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@every_variant
+def test_steps_equal_the_whole(variant, cell, fast):
+    one = subject(variant, cell)
+    model, batch = one.model, one.batch
+    with arithmetic(fast=fast), torch.no_grad():
+        expected = log_probs(model, batch)
+        state = model.encode(batch.source, batch.source_lengths)
+        for t, tokens in enumerate(batch.target_in.unbind(1)):
+            step = model.step(tokens.unsqueeze(1), state)
+            state = step.state
+            assert step.log_probs.shape == (len(batch), 1, model.output.weight.shape[0])
+            torch.testing.assert_close(step.log_probs[:, 0], expected[:, t], rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(step.weights[:, 0], one.decoded.weights[:, t], rtol=1e-10, atol=1e-10)
+
+
+@every_variant
+def test_selected_states_equal_a_new_start(variant, cell):
+    one = subject(variant, cell)
+    read = torch.full((len(one.batch), 1, 1), BOS)
+    with torch.no_grad():
+        state = one.model.encode(one.batch.source, one.batch.source_lengths)
+        state = one.model.step(read[..., -1], state).state
+        # one hypothesis becomes three; they change places; two of three, in two of three sentences in another order
+        for beams, sentences in (
+            (torch.tensor([[0, 0, 0]] * 3), None),
+            (torch.tensor([[2, 1, 0], [0, 0, 1], [1, 2, 0]]), None),
+            (torch.tensor([[2, 0], [1, 1]]), torch.tensor([2, 0])),
+        ):
+            kept = torch.arange(len(read)) if sentences is None else sentences
+            tokens = torch.arange(beams.numel()).view_as(beams) + 5
+            read = torch.cat([read[kept.unsqueeze(1), beams], tokens.unsqueeze(2)], dim=2)
+            step = one.model.step(tokens, state.select(beams, sentences))
+            state = step.state
+        assert_steps_equal_forced(one.model, rows(one.batch, [2, 0]), read, step)
+
+
+def assert_steps_equal_forced(model, batch, read, step):
+    """The last step of hypotheses [B, K] that read tokens [B, K, T] against reading them whole."""
+    for k in range(read.shape[1]):
+        decoded = model(batch.source, batch.source_lengths, read[:, k])
+        expected = model.output(decoded.readouts[:, -1]).log_softmax(-1)
+        width = batch.source.shape[1]
+        torch.testing.assert_close(step.log_probs[:, k], expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(step.weights[:, k, :width], decoded.weights[:, -1], rtol=1e-10, atol=1e-10)
+
+
+@every_variant
+def test_every_parameter_learns(variant, cell):
+    idle = [name for name, gradient in subject(variant, cell).gradients.items() if not gradient.any()]
+    assert idle == []
+
+
+@every_variant
+def test_a_score_learns_nothing_from_sources_of_one_token(variant, cell):
+    found = gradients(subject(variant, cell).model, toy_batch(source_lengths=(0, 0, 0)))
+    for name, gradient in found.items():
+        assert gradient.isfinite().all()
+        # the only position takes all the weight, whatever its score is
+        assert not name.startswith(SCORE) or gradient.abs().max() < 1e-12
+
+
+@every_variant
+def test_use_leaves_the_modules_as_they_were(variant, cell):
+    model, batch = toy_model(*variant, cell=cell), toy_batch()
+    before = snapshot(model)
+    values = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        decode(model, batch)
+        state = model.encode(batch.source, batch.source_lengths)
+        first, again = (model.step(batch.target_in[:, :1], state) for _ in range(2))
+    assert torch.equal(first.log_probs, again.log_probs), "a step changed the state it was given"
+    assert snapshot(model) == before
+    assert_same(dict(model.state_dict()), values, 0)
+
+
+def snapshot(model):
+    """Every module's attributes: the plain ones themselves, of the others the type."""
+    plain = (bool, int, float, str, list, tuple, type(None))
+    return {
+        name: {key: value if isinstance(value, plain) else type(value) for key, value in vars(module).items()}
+        for name, module in model.named_modules()
+    }
+
+
+@every_variant
+def test_fast_and_plain_arithmetic_agree(variant, cell):
+    one = subject(variant, cell)
+    plain = Subject(one.model, one.batch, fast=False)
+    assert_same(one.per_token, plain.per_token)
+    assert_same(one.gradients, plain.gradients)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@every_variant
+def test_bf16_is_close_to_fp32(variant, cell, fast):
+    model, batch = randomised(toy_model(*variant, cell=cell), size=0.4).float(), toy_batch()
+    exact, expected = log_probs(model, batch), gradients(model, batch)
+    with arithmetic(bf16=True, fast=fast):
+        rounded, found = log_probs(model, batch), gradients(model, batch)
+    assert rounded.dtype == torch.float32 and all(each.dtype == torch.float32 for each in found.values())
+    assert 0 < (rounded - exact).abs().max() < 0.1
+    one, other = (torch.cat([each.flatten() for each in grads.values()]) for grads in (found, expected))
+    assert torch.cosine_similarity(one, other, dim=0) > 0.99
+
+
+@every_variant_once
+def test_loss_falls_over_thirty_steps(variant, cell):
+    model, batch = new_model(*variant, cell=cell), toy_batch((3, 1), (2, 3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = batch_loss(model, batch, label_smoothing=0.0)
+        (loss.loss / loss.tokens).backward()
+        optimizer.step()
+        losses.append(loss.loss.item() / loss.tokens)
+    assert losses[0] == pytest.approx(math.log(TARGET_SIZE), rel=0.1), "a new model should know nothing"
+    assert losses[-1] < 0.5 * losses[0]

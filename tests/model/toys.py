@@ -1,0 +1,190 @@
+"""Toy models of every variant in `configs/`, toy batches, and how tests compare them.
+
+Sizes are distinct, so that swapped axes cannot pass: B = 3, S = 5, T = 6, E = 7, encoder 11 a direction, H = 13.
+"""
+
+import numpy as np
+import pytest
+import torch
+from composed import CONFIGS, composed, options
+from omegaconf import OmegaConf
+from torch.nn import functional
+
+from nmt.assemble import build_model
+from nmt.config import Cell
+from nmt.data.batches import Batch, EncodedPairs
+from nmt.errors import ConfigError
+from nmt.training.loss import batch_loss
+
+CELLS = ["rnn", "gru", "lstm"]
+SOURCE_SIZE, TARGET_SIZE = 17, 19
+E, ENCODER, H = 7, 11, 13
+TOY = (
+    f"embedding.size={E}",
+    f"encoder.hidden_size={ENCODER}",
+    f"decoder.hidden_size={H}",
+    "training.max_length=29",
+    "embedding.dropout=0",
+    "encoder.dropout=0",
+    "decoder.dropout=0",
+)
+_STACKED = ("encoder.layers=2", "decoder.layers=3", "encoder.residual=true", "decoder.residual=true")
+_NORMED = ("encoder.layer_norm=true", "decoder.layer_norm=true")
+# what an option needs beside it to make sense
+_COMPANIONS = {
+    "attention/alignment=none": ("attention/context=fixed", "attention/score=constant"),
+    "attention/context=fixed": ("attention/alignment=none", "attention/score=constant"),
+}
+_MORE = [
+    ("attention=bahdanau", *_STACKED),
+    ("attention=bahdanau", *_NORMED),
+    ("attention=bahdanau", "attention.readout.state=new"),
+    ("attention=luong_general", *_STACKED),
+    ("attention=luong_general", *_NORMED, *_STACKED),
+    ("attention=luong_general", "attention.wiring.input_feeding=false"),
+    ("attention=luong_general", "attention.wiring.input_feeding=false", *_STACKED),
+    ("attention=luong_general", "embedding.tie=two_way"),
+    ("attention=luong_general", "embedding.tie=three_way"),
+    ("attention=cosine", "attention.score.strength=2.3"),
+    ("attention=local_m", "attention.alignment.window=1"),
+    ("attention=local_p", "attention.alignment.window=1"),
+]
+
+
+def _variants():
+    yield from ((f"attention={name}",) for name in options("attention"))
+    for folder in sorted(path.name for path in (CONFIGS / "attention").iterdir() if path.is_dir()):
+        for name in options(f"attention/{folder}"):
+            choice = f"attention/{folder}={name}"
+            yield ("attention=luong_general", choice, *_COMPANIONS.get(choice, ()))
+    yield from (("attention=luong_general", f"encoder={name}") for name in options("encoder"))
+    yield from _MORE
+
+
+def _meaning(variant):
+    """What a variant chooses: two presets and parts may say the same in other words."""
+    chosen = dict(choice.split("=") for choice in variant)
+    preset = OmegaConf.load(CONFIGS / f"attention/{chosen.pop('attention', 'luong_general')}.yaml")
+    parts = {f"attention/{part}": name for default in preset.defaults for part, name in default.items()}
+    chosen = {"encoder": "birnn", **parts, **chosen}
+    return str([(key, _content(key, chosen[key])) for key in sorted(chosen)])
+
+
+def _content(key, name):
+    path = CONFIGS / key / f"{name}.yaml"
+    return OmegaConf.load(path) if path.exists() else name
+
+
+VARIANTS = list({_meaning(variant): variant for variant in reversed(list(_variants()))}.values())[::-1]
+
+
+def label(variant):
+    """A short name of a variant, for pytest."""
+    short = (each.replace("attention=luong_general", "").removeprefix("attention.") for each in variant)
+    return ",".join(each for each in short if each) or "attention=luong_general"
+
+
+def toy_model(*overrides, cell="lstm"):
+    """A model of that configuration in float64, all its parameters random; H is M where the parts ask for that."""
+    return randomised(new_model(*overrides, cell=cell).double())
+
+
+def new_model(*overrides, cell="lstm"):
+    """The model as training begins with it."""
+    config = composed(*TOY, *overrides)
+    config.encoder["cell"], config.decoder.cell = cell, Cell(cell)
+    torch.manual_seed(7)
+    return _built(config)
+
+
+def _built(config):
+    sizes = {"source_size": SOURCE_SIZE, "target_size": TARGET_SIZE, "joint": False}
+    if config.embedding.tie.value == "three_way":
+        sizes = {"source_size": TARGET_SIZE, "target_size": TARGET_SIZE, "joint": True}
+    try:
+        return build_model(config, **sizes)
+    except ConfigError as error:
+        if "of one size" not in str(error):
+            raise
+    config.decoder.hidden_size = ENCODER * (2 if config.encoder["bidirectional"] else 1)
+    return build_model(config, **sizes)
+
+
+def randomised(module, seed=3, size=0.7):
+    """The module, biases and gains random too, so that none of them can be forgotten or swapped."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.data = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) * 2 * size - size
+    return module
+
+
+def random(*shape, seed=0):
+    """Random numbers of about 1."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def ids(*lengths, size, seed=0):
+    """Lists of random tokens, specials apart."""
+    generator = np.random.default_rng(seed)
+    return [generator.integers(4, size, length).tolist() for length in lengths]
+
+
+def toy_batch(source_lengths=(4, 0, 2), target_lengths=(1, 5, 3)):
+    """A batch of sentences of these lengths, EOS apart: one of them has nothing but its EOS."""
+    sources = ids(*source_lengths, size=SOURCE_SIZE, seed=1)
+    targets = ids(*target_lengths, size=TARGET_SIZE, seed=2)
+    return EncodedPairs.from_lists(sources, targets).batch(np.arange(len(sources)))
+
+
+def padded(batch, source, target, filling):
+    """The batch with more positions on both sides, and `filling` on all padding."""
+
+    def fill(tokens, lengths, more):
+        wider = functional.pad(tokens, (0, more))
+        return torch.where(torch.arange(wider.shape[1]) < lengths.unsqueeze(1), wider, filling)
+
+    return Batch(
+        fill(batch.source, batch.source_lengths, source),
+        batch.source_lengths,
+        fill(batch.target_in, batch.target_lengths, target),
+        fill(batch.target_out, batch.target_lengths, target),
+        batch.target_lengths,
+        batch.target_tokens,
+    )
+
+
+def rows(batch, indices):
+    """Some sentences of the batch, in that order, as wide as they need."""
+    picked = torch.as_tensor(indices)
+    source_lengths, target_lengths = batch.source_lengths[picked], batch.target_lengths[picked]
+    source, target = int(source_lengths.max()), int(target_lengths.max())
+    return Batch(
+        batch.source[picked, :source],
+        source_lengths,
+        batch.target_in[picked, :target],
+        batch.target_out[picked, :target],
+        target_lengths,
+        int(target_lengths.sum()),
+    )
+
+
+def gradients(model, batch, label_smoothing=0.1):
+    """The loss of a batch and every parameter's gradient."""
+    model.zero_grad()
+    loss = batch_loss(model, batch, label_smoothing)
+    loss.loss.backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {"loss": loss.loss.detach(), "nll": loss.nll, **found}
+
+
+def close(expected, tolerance=1e-9):
+    """What equals these numbers up to rounding."""
+    array = expected.detach().numpy() if isinstance(expected, torch.Tensor) else np.asarray(expected)
+    return pytest.approx(array, rel=tolerance, abs=tolerance)
+
+
+def assert_same(one, other, tolerance=1e-9):
+    """Compare two dictionaries of tensors."""
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=tolerance, atol=tolerance, err_msg=name)

@@ -1,0 +1,148 @@
+"""Every option of every group in `configs/` composes, and what names a class of the model builds."""
+
+import pytest
+from composed import CONFIGS, composed, groups, options
+
+from nmt.assemble import build_model
+from nmt.component import constructor_parameters
+from nmt.errors import ConfigError
+from nmt.model import TranslationModel
+from nmt.model.decoder import AttendThenUpdate, MaxoutReadout, UpdateThenAttend
+
+SMALL = ("embedding.size=5", "encoder.hidden_size=6", "decoder.hidden_size=12", "training.max_length=7")
+# what an option needs beside it
+NEEDS = {
+    "data/files": ("data.source=en", "data.target=de", "data.train=train"),
+    "attention/alignment/none": ("attention/context=fixed",),
+    "attention/context/fixed": ("attention/alignment=none",),
+    # H is the encoder's size
+    "encoder/rnn": ("decoder.hidden_size=6",),
+}
+OPTIONS = [(group, name) for group in groups() for name in options(group)]
+MODEL = [(group, name) for group, name in OPTIONS if group.split("/")[0] in ("attention", "encoder")]
+
+
+def choose(group, name):
+    sign = "+" if group == "experiment" else ""
+    return (f"{sign}{group}={name}", *NEEDS.get(f"{group}/{name}", ()))
+
+
+def built(*overrides, joint=False):
+    return build_model(composed(*SMALL, *overrides), source_size=11, target_size=11 if joint else 13, joint=joint)
+
+
+def test_the_groups_of_the_contract_are_there():
+    assert {"attention", "encoder", "data", "tokenizer", "training", "search"} <= set(groups())
+
+
+def test_the_attentions_of_the_contract_are_there():
+    names = "none mean bahdanau luong_dot luong_general luong_concat luong_location scaled_dot cosine local_m local_p"
+    assert set(names.split()) <= set(options("attention"))
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes(group, name):
+    composed(*choose(group, name))
+
+
+@pytest.mark.parametrize(("group", "name"), MODEL)
+def test_every_part_of_the_model_builds(group, name):
+    assert isinstance(built(*choose(group, name)), TranslationModel)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("attention", options("attention"))
+def test_every_attention_builds_with_every_cell(attention, cell):
+    assert built(f"attention={attention}", f"encoder.cell={cell}").has_weights == (attention != "none")
+
+
+def test_presets_choose_as_their_papers_do():
+    bahdanau, luong = built("attention=bahdanau").decoder, built("attention=luong_dot").decoder
+    assert isinstance(bahdanau, AttendThenUpdate) and isinstance(bahdanau.readout, MaxoutReadout)
+    assert bahdanau.readout.reads_query
+    assert isinstance(luong, UpdateThenAttend) and luong.input_feeding
+    for name in options("attention"):
+        decoder = built(f"attention={name}").decoder
+        if name.startswith(("luong_", "local_")):
+            assert isinstance(decoder, UpdateThenAttend) and decoder.input_feeding
+
+
+def test_one_part_can_be_exchanged():
+    assert (
+        type(built("attention=bahdanau", "attention/score=general").decoder.attention.score).__name__ == "GeneralScore"
+    )
+    local = built("attention=local_p", "attention.alignment.window=3")
+    assert local.decoder.attention.alignment.window == 3
+
+
+@pytest.mark.parametrize("group", [group for group in groups() if group.startswith("attention/")])
+def test_a_part_lists_its_options(group):
+    """What can be overridden stands in the file, with its default: nothing is hidden in code."""
+    sizes = {"query_size", "key_size", "hidden_size", "embedding_size", "context_size", "default_size", "backward_size"}
+    given = sizes | {"source_size", "source_parts", "layers", "parts", "readout", "attention"}
+    for name in options(group):
+        node = composed(*choose(group, name)).attention[group.split("/")[1]]
+        module, _, target = node["_target_"].rpartition(".")
+        found = getattr(__import__(module, fromlist=[target]), target)
+        assert set(constructor_parameters(found)) - given == set(node) - {"_target_"}
+
+
+IMPOSSIBLE = [
+    (("attention/score=dot", "decoder.hidden_size=11"), "attention/score=dot needs .* of one size, .* 11 .* 12"),
+    (("attention/score=scaled_dot", "encoder.hidden_size=5"), "attention/score=scaled_dot needs .* of one size"),
+    (("attention/score=cosine", "encoder.bidirectional=false"), "attention/score=cosine needs .* of one size"),
+    (("attention/context=fixed",), "context=fixed goes with alignment=none and with no other"),
+    (("attention/alignment=none",), "context=fixed goes with alignment=none and with no other"),
+    (("attention=bahdanau", "encoder.bidirectional=false"), "attention/bridge=backward_first needs a backward state"),
+    (("embedding.tie=three_way",), "embedding.tie=three_way needs one vocabulary .* tokenizer.joint=true"),
+    (
+        ("embedding.tie=two_way", "attention.readout.size=7"),
+        "tie=two_way needs attention.readout.size=5 .* but it is 7",
+    ),
+    (("attention=bahdanau", "embedding.tie=two_way", "attention.readout.size=4"), "needs attention.readout.size=5"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), IMPOSSIBLE)
+def test_impossible_pairs_are_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        built(*overrides)
+
+
+@pytest.mark.parametrize("attention", ["bahdanau", "luong_general"])
+@pytest.mark.parametrize("tie", ["two_way", "three_way"])
+def test_a_readout_fits_the_embeddings_it_is_tied_to(attention, tie):
+    assert built(f"attention={attention}", f"embedding.tie={tie}", joint=True).decoder.readout.size == 5
+
+
+WRONG = [
+    ("attention.score.attention_size=abc", "attention.score.attention_size='abc' is not accepted; it must be int"),
+    ("attention.score.attention_size=0", "attention.score.attention_size=0 is not accepted"),
+    ("+attention.score.scaled=true", "attention.score.scaled is not an option of AdditiveScore"),
+    ("attention.readout.state=old", "attention.readout.state='old' is not accepted; one of: query, new"),
+    ("attention.readout.size=0", "attention.readout.size=0 is not accepted"),
+    ("attention.score._target_=os.getcwd", "attention.score._target_ is 'os.getcwd'; it must name a class"),
+    ("attention.wiring._target_=nmt.model.attention.Softmax", "attention.wiring._target_ names .* not a Decoder"),
+    ("encoder.layers=0", "encoder.layers=0 is not accepted"),
+    ("encoder.dropout=1.0", "encoder.dropout=1.0 is not accepted"),
+    ("+encoder.heads=4", "encoder.heads is not an option of RecurrentEncoder"),
+    ("+attention.wiring.input_feeding=true", "attention.wiring.input_feeding is not an option of AttendThenUpdate"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), WRONG)
+def test_wrong_options_are_refused_by_name(override, message):
+    with pytest.raises(ConfigError, match=message):
+        built("attention=bahdanau", override)
+
+
+def test_a_switch_of_the_wiring_must_be_one():
+    with pytest.raises(ConfigError, match="attention.wiring.input_feeding='perhaps' is not accepted; it must be bool"):
+        built("attention=luong_general", "attention.wiring.input_feeding=perhaps")
+
+
+def test_no_option_is_left_over_from_another_folder():
+    """A preset's file lists the parts and nothing else, so that a part is described in one place."""
+    for name in options("attention"):
+        text = (CONFIGS / "attention" / f"{name}.yaml").read_text()
+        assert all(line.startswith(("#", "defaults:", "  - ")) for line in text.splitlines())
