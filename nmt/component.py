@@ -34,6 +34,8 @@ def component_class(node: Mapping[str, Any], base: type[T], key: str) -> type[T]
         raise ConfigError(f"{key}._target_ names {target}, which does not exist") from None
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{key}._target_ names {target}, which is not a {base.__name__}")
+    if inspect.isabstract(found):
+        raise ConfigError(f"{key}._target_ names {target}, which is an interface; name one of its subclasses")
     return found
 
 

@@ -280,7 +280,8 @@ def from_omegaconf(node: DictConfig) -> Config:
         merged = OmegaConf.merge(OmegaConf.structured(Config), node)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be read: {str(error).splitlines()[0]}") from None
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(f"the configuration cannot be read: {key}{str(error).splitlines()[0]}") from None
     assert isinstance(config, Config)
     _check_ranges(flatten(to_plain(config)))
     return config

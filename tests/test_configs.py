@@ -4,31 +4,33 @@ import pytest
 from composed import CONFIGS, composed, groups, options
 
 from nmt.assemble import build_model
-from nmt.component import constructor_parameters
+from nmt.component import component_class, constructor_parameters
+from nmt.config import Cell, Config
 from nmt.errors import ConfigError
 from nmt.model import TranslationModel
+from nmt.model.attention import GeneralScore
 from nmt.model.decoder import AttendThenUpdate, MaxoutReadout, UpdateThenAttend
 
-SMALL = ("embedding.size=5", "encoder.hidden_size=6", "decoder.hidden_size=12", "training.max_length=7")
 # what an option needs beside it
 NEEDS = {
     "data/files": ("data.source=en", "data.target=de", "data.train=train"),
-    "attention/alignment/none": ("attention/context=fixed",),
-    "attention/context/fixed": ("attention/alignment=none",),
-    # H is the encoder's size
-    "encoder/rnn": ("decoder.hidden_size=6",),
+    "attention/alignment/none": ("attention/context=fixed", "attention/score=constant"),
+    "attention/context/fixed": ("attention/alignment=none", "attention/score=constant"),
 }
 OPTIONS = [(group, name) for group in groups() for name in options(group)]
 MODEL = [(group, name) for group, name in OPTIONS if group.split("/")[0] in ("attention", "encoder")]
 
 
 def choose(group, name):
-    sign = "+" if group == "experiment" else ""
-    return (f"{sign}{group}={name}", *NEEDS.get(f"{group}/{name}", ()))
+    return (f"{group}={name}", *NEEDS.get(f"{group}/{name}", ()))
 
 
-def built(*overrides, joint=False):
-    return build_model(composed(*SMALL, *overrides), source_size=11, target_size=11 if joint else 13, joint=joint)
+def built(*overrides, joint=False, cell=None):
+    """The model of `python train.py OVERRIDES`, all sizes as they come, but for the vocabularies."""
+    config = composed(*overrides)
+    if cell is not None:
+        config.encoder["cell"], config.decoder.cell = cell, Cell(cell)
+    return build_model(config, source_size=11, target_size=11 if joint else 13, joint=joint)
 
 
 def test_the_groups_of_the_contract_are_there():
@@ -53,7 +55,7 @@ def test_every_part_of_the_model_builds(group, name):
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 @pytest.mark.parametrize("attention", options("attention"))
 def test_every_attention_builds_with_every_cell(attention, cell):
-    assert built(f"attention={attention}", f"encoder.cell={cell}").has_weights == (attention != "none")
+    assert built(f"attention={attention}", cell=cell).has_weights == (attention != "none")
 
 
 def test_presets_choose_as_their_papers_do():
@@ -68,38 +70,46 @@ def test_presets_choose_as_their_papers_do():
 
 
 def test_one_part_can_be_exchanged():
-    assert (
-        type(built("attention=bahdanau", "attention/score=general").decoder.attention.score).__name__ == "GeneralScore"
-    )
+    general = built("attention=bahdanau", "attention/score=general")
+    assert isinstance(general.decoder.attention.score, GeneralScore)
     local = built("attention=local_p", "attention.alignment.window=3")
     assert local.decoder.attention.alignment.window == 3
 
 
-@pytest.mark.parametrize("group", [group for group in groups() if group.startswith("attention/")])
-def test_a_part_lists_its_options(group):
+COMPONENTS = [(group, name) for group, name in OPTIONS if group in ("data", "tokenizer", "encoder") or "/" in group]
+# constructor arguments that are not for the user: sizes of other parts, and those parts
+GIVEN = {
+    *("query_size", "key_size", "hidden_size", "embedding_size", "context_size", "default_size", "backward_size"),
+    *("source_size", "source_parts", "layers", "parts", "readout", "attention"),
+}
+
+
+@pytest.mark.parametrize(("group", "name"), COMPONENTS)
+def test_a_component_lists_its_options(group, name):
     """What can be overridden stands in the file, with its default: nothing is hidden in code."""
-    sizes = {"query_size", "key_size", "hidden_size", "embedding_size", "context_size", "default_size", "backward_size"}
-    given = sizes | {"source_size", "source_parts", "layers", "parts", "readout", "attention"}
-    for name in options(group):
-        node = composed(*choose(group, name)).attention[group.split("/")[1]]
-        module, _, target = node["_target_"].rpartition(".")
-        found = getattr(__import__(module, fromlist=[target]), target)
-        assert set(constructor_parameters(found)) - given == set(node) - {"_target_"}
+    node = composed(*choose(group, name))
+    for key in group.split("/"):
+        node = getattr(node, key) if isinstance(node, Config) else node[key]
+    accepted = set(constructor_parameters(component_class(node, object, group)))
+    listed = set(node) - {"_target_"}
+    assert listed <= accepted
+    assert accepted - listed <= GIVEN
 
 
 IMPOSSIBLE = [
-    (("attention/score=dot", "decoder.hidden_size=11"), "attention/score=dot needs .* of one size, .* 11 .* 12"),
-    (("attention/score=scaled_dot", "encoder.hidden_size=5"), "attention/score=scaled_dot needs .* of one size"),
+    (
+        ("attention/score=dot", "decoder.hidden_size=11"),
+        "attention/score=dot needs .* of one size, .* 11 and the encoder",
+    ),
+    (("attention/score=scaled_dot", "encoder.hidden_size=5"), "score=scaled_dot needs .* of one size, .* gives 10 "),
     (("attention/score=cosine", "encoder.bidirectional=false"), "attention/score=cosine needs .* of one size"),
     (("attention/context=fixed",), "context=fixed goes with alignment=none and with no other"),
     (("attention/alignment=none",), "context=fixed goes with alignment=none and with no other"),
+    (("attention=none", "attention/score=general"), "GeneralScore would never learn; take attention/score=constant"),
     (("attention=bahdanau", "encoder.bidirectional=false"), "attention/bridge=backward_first needs a backward state"),
     (("embedding.tie=three_way",), "embedding.tie=three_way needs one vocabulary .* tokenizer.joint=true"),
-    (
-        ("embedding.tie=two_way", "attention.readout.size=7"),
-        "tie=two_way needs attention.readout.size=5 .* but it is 7",
-    ),
-    (("attention=bahdanau", "embedding.tie=two_way", "attention.readout.size=4"), "needs attention.readout.size=5"),
+    (("embedding.tie=two_way", "embedding.size=5", "attention.readout.size=7"), "two_way needs .*size=5 .* it is 7"),
+    (("attention=bahdanau", "embedding.tie=two_way", "attention.readout.size=4"), "needs attention.readout.size="),
 ]
 
 
@@ -112,7 +122,8 @@ def test_impossible_pairs_are_refused(overrides, message):
 @pytest.mark.parametrize("attention", ["bahdanau", "luong_general"])
 @pytest.mark.parametrize("tie", ["two_way", "three_way"])
 def test_a_readout_fits_the_embeddings_it_is_tied_to(attention, tie):
-    assert built(f"attention={attention}", f"embedding.tie={tie}", joint=True).decoder.readout.size == 5
+    model = built(f"attention={attention}", f"embedding.tie={tie}", "embedding.size=5", joint=True)
+    assert model.decoder.readout.size == model.output.weight.shape[1] == 5
 
 
 WRONG = [

@@ -7,26 +7,42 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch.optim import Optimizer
 
 from nmt.assemble import build_model, resolve_device, resolve_precision, search_options
 from nmt.cli.environment import describe_environment, git_revision
 from nmt.cli.logs import to_file
 from nmt.cli.results import evaluate_and_write, summary
 from nmt.component import build
-from nmt.config import Config, changed_keys, to_plain, to_yaml
+from nmt.config import Averaging as AveragingName
+from nmt.config import Config, ScheduleName, changed_keys, flatten, to_plain, to_yaml
 from nmt.config import read as read_config
-from nmt.data import Corpus, CorpusSource, EncodedPairs, TokenBatches, TokenizerPair, TokenizerTrainer, filter_pairs
-from nmt.errors import DataError, RunError
-from nmt.evaluation import check_tokenizer, corpus_bleu, corpus_perplexity, translate_lines
+from nmt.data import (
+    Batch,
+    Corpus,
+    CorpusSource,
+    EncodedPairs,
+    ParallelText,
+    TokenBatches,
+    TokenizerPair,
+    TokenizerTrainer,
+    filter_pairs,
+)
+from nmt.errors import ConfigError, DataError, RunError
+from nmt.evaluation import check_tokenizer, corpus_bleu, corpus_perplexity, translate_lines, translation_alignments
 from nmt.model import TranslationModel, arithmetic
+from nmt.report import Heatmap, heatmap_image
 from nmt.run_folder import RunFolder, read_json, write_json, write_text
 from nmt.training import (
+    Averaging,
     BatchLoss,
     FitResult,
     Limits,
     MetricsLog,
     ProgressLog,
+    Schedule,
     TensorBoardLog,
     batch_loss,
     build_averaging,
@@ -41,16 +57,26 @@ _SAMPLES = 3
 
 
 @dataclass(frozen=True)
+class Learning:
+    """How the weights change: optimiser, learning-rate schedule, averaging."""
+
+    optimizer: Optimizer
+    schedule: Schedule
+    averaging: Averaging
+
+
+@dataclass(frozen=True)
 class Setting:
-    """What a run works with once everything is loaded."""
+    """What a run works with once everything is loaded; ``kept`` are the numbers of the training lines in ``pairs``."""
 
     config: Config
     folder: RunFolder
     corpus: Corpus
     tokenizers: TokenizerPair
     pairs: EncodedPairs
-    kept: Any
+    kept: np.ndarray
     model: TranslationModel
+    learning: Learning
     device: torch.device
     bf16: bool
 
@@ -123,8 +149,10 @@ def _limits(config: Config) -> Limits:
 
 def _prepare(config: Config, folder: RunFolder, *, device: torch.device, bf16: bool) -> Setting:
     """Load the corpus, make the tokenizers and the model, and write what makes the folder this run's."""
+    search_options(config.search)  # refuses what decoding would refuse only after the training
     corpus = build(config.data, CorpusSource, "data").load()
     check_tokenizer(corpus.target_language)
+    _check_validation(config, corpus)
     log.info(
         "corpus %s%s, %s→%s: %s",
         corpus.name,
@@ -141,7 +169,7 @@ def _prepare(config: Config, folder: RunFolder, *, device: torch.device, bf16: b
     model = build_model(
         config, source_size=tokenizers.source.size, target_size=tokenizers.target.size, joint=tokenizers.joint
     ).to(device)
-    search_options(config.search)
+    learning = _learning(config, model)
     log.info(
         "model: %s parameters; vocabularies %d and %d; %s, %s, %d threads",
         f"{count_parameters(model):,}",
@@ -151,13 +179,53 @@ def _prepare(config: Config, folder: RunFolder, *, device: torch.device, bf16: b
         "bf16" if bf16 else "fp32",
         torch.get_num_threads(),
     )
-    tokenizers.save(folder.path)
+    _write_beginning(config, folder, tokenizers, description)
+    return Setting(config, folder, corpus, tokenizers, pairs, kept, model, learning, device, bf16)
+
+
+def _write_beginning(
+    config: Config, folder: RunFolder, tokenizers: TokenizerPair, description: Mapping[str, Any]
+) -> None:
+    """Make the folder this run's: the configuration comes last, so that where it is, all the rest is too."""
+    if not folder.started:
+        tokenizers.save(folder.path)
     write_json(folder.corpus, description)
+    # a finished run that goes on has no results until it ends again; with the old ones it would pass for finished
+    folder.metrics.unlink(missing_ok=True)
     write_text(folder.config, to_yaml(config))
-    return Setting(config, folder, corpus, tokenizers, pairs, kept, model, device, bf16)
 
 
-def _splits(corpus: Corpus) -> dict[str, Any]:
+def _learning(config: Config, model: TranslationModel) -> Learning:
+    options = config.training
+    optimizer = {**asdict(options.optimizer), "name": options.optimizer.name.value}
+    schedule = {**asdict(options.schedule), "name": options.schedule.name.value}
+    return Learning(
+        build_optimizer(model.parameters(), **optimizer),
+        build_schedule(**schedule),
+        build_averaging(options.averaging.value, model, decay=options.ema_decay, last=options.average_last),
+    )
+
+
+def _check_validation(config: Config, corpus: Corpus) -> None:
+    """Refuse options that would do nothing in a run without validation.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if corpus.valid is not None:
+        return
+    options = config.training
+    idle = {
+        "training.averaging=checkpoints": options.averaging is AveragingName.checkpoints,
+        "training.schedule.name=plateau": options.schedule.name is ScheduleName.plateau,
+        f"training.patience={options.patience}": options.patience is not None,
+    }
+    for option, given in idle.items():
+        if given:
+            raise ConfigError(f"{option} goes by validations, but the corpus {corpus.name} has no validation split")
+
+
+def _splits(corpus: Corpus) -> dict[str, ParallelText]:
     named = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test, **corpus.extra}
     return {name: text for name, text in named.items() if text is not None}
 
@@ -200,7 +268,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nmt"
 
 
-def _training_pairs(config: Config, corpus: Corpus, tokenizers: TokenizerPair) -> tuple[EncodedPairs, Any]:
+def _training_pairs(config: Config, corpus: Corpus, tokenizers: TokenizerPair) -> tuple[EncodedPairs, np.ndarray]:
     """Encode the training split and filter it, saying what was dropped."""
     pairs = tokenizers.encode_pairs(corpus.train.sources, corpus.train.targets)
     kept, dropped = filter_pairs(
@@ -242,12 +310,10 @@ def _train(setting: Setting) -> FitResult:
     """Train, or go on training."""
     options, model = setting.config.training, setting.model
 
-    def loss_function(model: TranslationModel, batch: Any) -> BatchLoss:
+    def loss_function(model: TranslationModel, batch: Batch) -> BatchLoss:
         with arithmetic(bf16=setting.bf16, fast=options.fast):
             return batch_loss(model, batch, options.label_smoothing)
 
-    optimizer = {**asdict(options.optimizer), "name": options.optimizer.name.value}
-    schedule = {**asdict(options.schedule), "name": options.schedule.name.value}
     with (
         MetricsLog(setting.folder.path / "metrics.jsonl") as metrics,
         TensorBoardLog(setting.folder.path / "tensorboard") as board,
@@ -258,11 +324,9 @@ def _train(setting: Setting) -> FitResult:
             model,
             _batches(setting),
             loss_function=loss_function,
-            optimizer=build_optimizer(model.parameters(), **optimizer),
-            schedule=build_schedule(**schedule),
-            averaging=build_averaging(
-                options.averaging.value, model, decay=options.ema_decay, last=options.average_last
-            ),
+            optimizer=setting.learning.optimizer,
+            schedule=setting.learning.schedule,
+            averaging=setting.learning.averaging,
             limits=_limits(setting.config),
             checkpoints=setting.folder.checkpoints,
             logs=(metrics, board, progress),
@@ -311,9 +375,6 @@ class _Validation:
 
     def show(self, model: TranslationModel, step: int) -> None:
         """Write sample translations and an alignment to TensorBoard."""
-        from nmt.evaluation import translation_alignments
-        from nmt.report import Heatmap, heatmap_image
-
         shown = self._translations[:_SAMPLES]
         rows = [
             f"**{translation.source}**\n\n{translation.text}\n\n*{reference}*"
@@ -328,8 +389,6 @@ class _Validation:
 
 def _hyperparameters(config: Config) -> dict[str, bool | int | float | str]:
     """Return the options that distinguish runs, as TensorBoard's table takes them."""
-    from nmt.config import flatten
-
     flat = flatten(to_plain(config))
     left_out = ("_target_", "run_dir")
     plain = (bool, int, float, str)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nmt.assemble import OpenRun, open_run, search_options
-from nmt.cli.scoring import score_test
+from nmt.cli.scoring import sampling_generator, score_test
 from nmt.data import Corpus, GoldLinks, ParallelText, format_links, split_words
 from nmt.evaluation import (
     Translation,
@@ -89,11 +89,17 @@ def summary(metrics: Mapping[str, Any]) -> str:
 def _validate(run: OpenRun, valid: ParallelText) -> tuple[dict[str, Any], int | None]:
     """Return BLEU of the selected checkpoint under the run's search, and the shift that valid's links favour."""
     batch_tokens = run.config.search.batch_tokens
-    options = search_options(run.config.search, sample=False)
+    options = search_options(run.config.search, n_best=1)
     shift = None
     with run.arithmetic():
         translations = translate_lines(
-            run.model, run.tokenizers, list(valid.sources), options, batch_tokens=batch_tokens, device=run.device
+            run.model,
+            run.tokenizers,
+            list(valid.sources),
+            options,
+            batch_tokens=batch_tokens,
+            device=run.device,
+            generator=sampling_generator(run, options),
         )
         if valid.links is not None and run.model.has_weights:
             alignments = align_lines(
@@ -120,7 +126,7 @@ def _test(
         text.sources,
         text.targets,
         text.links,
-        options=search_options(run.config.search),
+        options=search_options(run.config.search, n_best=1),
         shift=shift,
         batch_tokens=run.config.search.batch_tokens,
     )

@@ -14,8 +14,8 @@ from nmt.evaluation.batching import inference, length_batches
 if TYPE_CHECKING:
     from nmt.model import TranslationModel
 
-# logits computed at a time, in elements: 64 MiB of float32
-_LOGITS = 2**24
+# logits computed at a time, in elements: 16 MiB of float32
+_LOGITS = 2**22
 
 
 class Perplexity(NamedTuple):

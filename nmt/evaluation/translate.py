@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # all that str.splitlines, or some reader of our output, takes for the end of a line
 _LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-# log-probabilities a step may compute, in elements: 128 MiB of float32
-_LOGITS = 2**25
+# log-probabilities a step may compute, in elements: 32 MiB of float32
+_LOGITS = 2**23
 
 
 class Candidate(NamedTuple):

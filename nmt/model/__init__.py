@@ -1,8 +1,8 @@
 """The encoder-decoder: encoders, attention, the two wirings of the decoder, and the model that joins them.
 
-Letters of shapes: B batch, S source positions with EOS, T target positions, Q queries a sentence at once (1 in a recurrence,
-T where all are known, K in beam search), E embedding, M source state, H decoder state, A attention, F readout, V
-vocabulary, K beam, G gates of a cell. Masks are True on real tokens.
+Letters of shapes: B batch, S source positions with EOS, T target positions, Q queries a sentence at once (1 in a
+recurrence, T where all are known, K in beam search), E embedding, M source state, H decoder state, A attention, F
+readout, V vocabulary, K beam, G gates of a cell. Masks are True on real tokens.
 
 =====================  =====================================  ==========================
 Bahdanau et al. 2015   Luong et al. 2015                      here

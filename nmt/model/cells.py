@@ -139,10 +139,11 @@ class _ApartNorm(nn.Module):
 class GRUCell(Cell):
     """Gated recurrent unit.
 
-    r = sigmoid(W_r x + U_r h), z = sigmoid(W_z x + U_z h), n = tanh(W_n x + r * (U_n h + b_n)), h' = (1 - z) * n + z * h.
+    r = sigmoid(W_r x + U_r h), z = sigmoid(W_z x + U_z h), n = tanh(W_n x + r * (U_n h + b_n)),
+    h' = (1 - z) * n + z * h.
 
-    Differs: torch's formulation; Cho et al. 2014 (arXiv:1406.1078) apply the reset gate before the product, U_n (r * h), and
-    Bahdanau et al. 2015 (A.1.1) give the new value z and the old one 1 - z.
+    Differs: torch's formulation; Cho et al. 2014 (arXiv:1406.1078) apply the reset gate before the product,
+    U_n (r * h), and Bahdanau et al. 2015 (A.1.1) give the new value z and the old one 1 - z.
     """
 
     gates = 3
@@ -171,7 +172,7 @@ class GRUCell(Cell):
 
 @final
 class LSTMCell(Cell):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997, with Gers et al.'s forget gate; bias of the forget gate 1).
+    """Long short-term memory (Hochreiter & Schmidhuber 1997, with Gers et al.'s forget gate, its bias 1).
 
     i, f, o = sigmoid(..), g = tanh(..), c' = f * c + i * g, h' = o * tanh(c'); the gates lie in the order i, f, o, g.
     """
@@ -244,8 +245,8 @@ def _lstm_backward(
 ) -> tuple[Tensor, Tensor]:
     """Return dL/d(pre-activations) [.., 4H] and dL/dc of the old cell.
 
-    With dh, dc the gradients of h' and c': do = dh tanh(c'), dc += dh o (1 - tanh(c')^2), di = dc g, df = dc c, dg = dc i; then
-    each times the derivative of its own squashing, s (1 - s) or 1 - g^2.
+    With dh, dc the gradients of h' and c': do = dh tanh(c'), dc += dh o (1 - tanh(c')^2), di = dc g, df = dc c,
+    dg = dc i; then each times the derivative of its own squashing, s (1 - s) or 1 - g^2.
     """
     size = cell.shape[-1]
     entering, kept, shown, candidate = gates.split(size, dim=-1)
@@ -285,8 +286,8 @@ class _LSTMUpdate(torch.autograd.Function):
 class _LSTMSequence(torch.autograd.Function):
     """A whole LSTM layer: projected inputs [T, B, 4H], recurrent weight [4H, H], h_0, c_0 [B, H] -> h, c [T, B, H].
 
-    Forward keeps the activated gates. Backward goes through time with dh_{t-1} = dgates_t U only; the recurrent weight's
-    gradient is one product of all dgates with all h_{t-1}.
+    Forward keeps the activated gates. Backward goes through time with dh_{t-1} = dgates_t U only; the recurrent
+    weight's gradient is one product of all dgates with all h_{t-1}.
     """
 
     @staticmethod

@@ -12,8 +12,8 @@ Drop = Callable[[Tensor], Tensor]
 class Dropout(nn.Module):
     """Zero a share of a vector's elements in training and scale the rest up.
 
-    With ``variational`` the mask is the same at all steps of a sentence (Gal & Ghahramani 2016, arXiv:1512.05287). Differs:
-    masks fall on the inputs and outputs of layers, never on the recurrent connection.
+    With ``variational`` the mask is the same at all steps of a sentence (Gal & Ghahramani 2016, arXiv:1512.05287).
+    Differs: masks fall on the inputs and outputs of layers, never on the recurrent connection.
 
     Args:
         rate: probability of zeroing, in [0, 1).
@@ -30,7 +30,7 @@ class Dropout(nn.Module):
         return self.prepare()(sequence)
 
     def prepare(self) -> Drop:
-        """Return what to apply to [B, T, D], whole or step by step; the variational mask is drawn once, at first use."""
+        """Return what to apply to [B, T, D], whole or step by step; a variational mask is drawn once, at first use."""
         if not self.training or self.rate == 0.0:
             return _keep
         if not self.variational:

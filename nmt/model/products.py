@@ -5,16 +5,16 @@ A recurrent decoder multiplies by the same matrix W at every step t::
     y_t = x_t W^T,     dL/dx_t = dL/dy_t W,     dL/dW = sum_t (dL/dy_t)^T x_t
 
 Only dL/dx_t is needed to go on backwards through time. Plain autograd nevertheless computes and adds (dL/dy_t)^T x_t, a
-matrix as large as W, at each step: that is most of the memory traffic of training. Here the steps only note (x_t, dL/dy_t),
-and when the last of them has been visited (autograd calls the node of W after all its users) the sum is one product over
-all steps, ``concat_t(dL/dy_t)^T concat_t(x_t)``. The same holds for what is the same at all steps of one sentence, the keys
-K and values V of attention, whose products are batched: scores q_t K^T, contexts a_t V, and
+matrix as large as W, at each step: that is most of the memory traffic of training. Here the steps only note (x_t,
+dL/dy_t), and when the last of them has been visited (autograd calls the node of W after all its users) the sum is one
+product over all steps, ``concat_t(dL/dy_t)^T concat_t(x_t)``. The same holds for what is the same at all steps of one
+sentence, the keys K and values V of attention, whose products are batched: scores q_t K^T, contexts a_t V, and
 
     dL/dK = sum_t (dL/ds_t)^T q_t,     dL/dV = sum_t a_t^T dL/dc_t.
 
-:class:`Operand` is such a matrix; :func:`arithmetic` chooses precision and whether gradients are deferred; without deferral
-everything is plain autograd, and the tests hold one against the other. Products in bf16 round both factors and the result
-(accumulation inside is in fp32); parameters, sums, softmax and everything elementwise stay in fp32.
+:class:`Operand` is such a matrix; :func:`arithmetic` chooses precision and whether gradients are deferred; without
+deferral everything is plain autograd, and the tests hold one against the other. Products in bf16 round both factors and
+the result (accumulation inside is in fp32); parameters, sums, softmax and everything elementwise stay in fp32.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,8 @@ class Arithmetic:
     fast: bool = True
 
 
-_ARITHMETIC: ContextVar[Arithmetic] = ContextVar("arithmetic", default=Arithmetic())
+_DEFAULT = Arithmetic()
+_ARITHMETIC: ContextVar[Arithmetic] = ContextVar("arithmetic", default=_DEFAULT)
 
 
 @contextmanager
@@ -65,6 +66,7 @@ _ONEDNN = _has_onednn_linear()
 
 
 def rounded(tensor: Tensor, bf16: bool) -> Tensor:
+    """Return a float32 tensor in bf16 where asked to; others as they are."""
     return tensor.to(torch.bfloat16) if bf16 and tensor.dtype == torch.float32 else tensor
 
 
@@ -127,7 +129,7 @@ class _Ledger:
         self.gradients: list[Tensor] = []
 
     def apply(self, rows: Tensor, *, transposed: bool) -> Tensor:
-        """Multiply rows by the matrix or by its transpose: [n, k] by [m, k]^T, batched where the matrix has three axes."""
+        """Multiply rows by the matrix or by its transpose, batched where the matrix has three axes."""
         if self.matrix.dim() == 3:
             return torch.bmm(rows, self.matrix.transpose(1, 2) if transposed else self.matrix)
         return times_transposed(rows, self.matrix if transposed else self.matrix.t())

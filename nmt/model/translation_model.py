@@ -20,7 +20,7 @@ class TranslationState:
     output: Operand
 
     def select(self, beams: Tensor, sentences: Tensor | None = None) -> "TranslationState":
-        """Return the state whose hypothesis (i, k) is today's (sentences[i], beams[i, k]); see :class:`DecoderState`."""
+        """Return the state whose hypothesis (i, k) is today's (sentences[i], beams[i, k])."""
         return replace(self, decoder=self.decoder.select(beams, sentences))
 
 

@@ -6,8 +6,8 @@ With z = W h + b, log-partition Z = log sum_v exp z_v, target y, smoothing e ove
     loss = (1 - e) (Z - z_y) + e (Z - mean_v z_v)   the loss minimised (Szegedy et al. 2016, arXiv:1512.00567, sec. 7)
     d loss / d z_v = exp(z_v - Z) - (1 - e) [v = y] - e / V
 
-so the gradient needs nothing that the forward pass has not just computed: both happen chunk by chunk of tokens, and only
-the gradients of h, W and b, scaled later by the one number that comes back, are kept.
+so the gradient needs nothing that the forward pass has not just computed: both happen chunk by chunk of tokens, and
+only the gradients of h, W and b, scaled later by the one number that comes back, are kept.
 """
 
 from typing import Any, NamedTuple

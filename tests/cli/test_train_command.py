@@ -14,6 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nmt.assemble import open_run, search_options
+from nmt.cli.scoring import score_test
 from nmt.cli.train import main
 
 ROOT = Path(__file__).parents[2]
@@ -159,6 +161,35 @@ def test_raised_limit_goes_on_as_if_never_stopped(corpus: Path, tmp_path: Path) 
     assert same_tensors(tmp_path / "a/checkpoints/last.safetensors", tmp_path / "b/checkpoints/last.safetensors")
 
 
+def test_interrupted_beyond_a_raised_limit_is_not_finished(
+    finished: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    raised = command(corpus, run, "training.max_epochs=3")
+    with monkeypatch.context() as patch:
+        patch.setattr("nmt.cli.experiment.fit", interrupt)
+        # a kill while they are written would cost the run
+        patch.setattr("nmt.data.TokenizerPair.save", lambda *_: pytest.fail("the tokenizers are written again"))
+        with pytest.raises(SystemExit, match="130"):
+            main(raised)
+    assert main(raised) == 0
+    assert json.loads((run / "metrics.json").read_text())["train"]["epochs"] == pytest.approx(3.0)
+
+
+def test_a_run_that_samples_is_scored_by_sampling(corpus: Path, tmp_path: Path) -> None:
+    sampling = command(corpus, tmp_path / "run", "search=sample", "search.n_best=3", "training.max_steps=3")
+    assert main(sampling) == 0
+    opened = open_run(tmp_path / "run")
+    lines = {name: (corpus / f"valid.{name}").read_text().splitlines() for name in ("en", "de")}
+    options = search_options(opened.config.search, n_best=1)
+    scores, _ = score_test(opened, lines["en"], lines["de"], None, options=options, shift=None, batch_tokens=4000)
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["valid"]["bleu"] == scores["bleu"]
+
+
 def test_resume_false_renames_the_old_folder(finished: Path, corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -231,6 +262,11 @@ def test_failing_job_of_a_sweep_is_reported_and_the_others_run(
         ("data.train=absent", "absent"),
         ("embedding.dropout=1.5", "embedding.dropout=1.5"),
         ("search.temperature=0", "search.temperature=0"),
+        ("training.optimizer.momentum=0.5", "training.optimizer.momentum=0.5"),
+        ("training.schedule.factor=2 training.schedule.name=plateau", "training.schedule.factor=2"),
+        ("data.valid=null training.patience=3", "training.patience=3 goes by validations"),
+        ("data.valid=null training.averaging=checkpoints", "training.averaging=checkpoints goes by validations"),
+        ("data.valid=null training.schedule.name=plateau", "training.schedule.name=plateau goes by validations"),
         ("attention.score.sharpness=3", "attention.score.sharpness"),
         ("device=cuda", "device=cuda"),
         ("training.max_length=1", "no training pair"),
@@ -242,7 +278,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_run(
     if override == "device=cuda" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     prefix = "+" if "sharpness" in override else ""
-    assert main(command(corpus, tmp_path / "run", prefix + override)) == 2
+    assert main(command(corpus, tmp_path / "run", *(prefix + override).split())) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
     assert not (tmp_path / "run" / "config.yaml").exists()

@@ -664,7 +664,7 @@ def test_same_text_on_every_machine_and_in_every_order(corpus: Corpus):
     test = texts(corpus)["test"]
     links = [format_links(gold.sure, gold.possible) for gold in test.links or ()]
     digest = hashlib.sha256("\n".join([*test.sources, *test.targets, *links]).encode()).hexdigest()
-    assert digest == "f2e920c3bade86bbbfbe5ac589a8864d0739aa64c4a2a04126b208e137fd95d1"
+    assert digest == "aa22ed7beddbbcb8efbc42381b8c683093ee934ac39dbfb2e361c51cebb407a8"
     assert corpus.train.sources[:2] == [
         "The dog swam.",
         "The tired son always had to be clever, but my dog under my trees waited for his son's rabbit quietly and came "

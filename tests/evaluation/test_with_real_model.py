@@ -23,7 +23,7 @@ def real_model(tokenizers):
     torch.manual_seed(5)
     embedding = {"dropout": 0.5, "variational_dropout": False, "word_dropout": 0.1, "unknown": 1, "special": 3}
     size, vocabulary, hidden = 7, tokenizers.source.size, 11
-    encoder = RecurrentEncoder(size, "gru", 5, dropout=0.5)
+    encoder = RecurrentEncoder(size, cell="gru", hidden_size=5, dropout=0.5)
     decoder = UpdateThenAttend(
         embedding_size=size,
         attention=Attention(GeneralScore(hidden, encoder.size), Softmax(), WeightedMean(encoder.size)),

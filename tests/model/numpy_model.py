@@ -147,7 +147,8 @@ def _final_bridge(bridge, encoding, cells):
     states = []
     for layer, each in enumerate(cells):
         state = recurrent.zero_state(each)
-        parts = list(given[min(layer, len(given) - 1)][: len(state)])
+        unused = max(0, len(given) - len(cells))
+        parts = list(given[min(unused + layer, len(given) - 1)][: len(state)])
         if len(bridge.projections):
             linear = [(array(p.weight), array(p.bias)) for p in bridge.projections[layer]]
             parts = [W @ part + b for (W, b), part in zip(linear, parts, strict=True)]  # noqa: N806

@@ -56,7 +56,9 @@ def test_weighted_mean(fast):
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_fixed_context_is_what_each_direction_knows_at_its_end(bidirectional, layers):
-    encoder = randomised(RecurrentEncoder(M, "gru", H, layers, bidirectional, dropout=0.0).double())
+    encoder = randomised(
+        RecurrentEncoder(M, cell="gru", hidden_size=H, layers=layers, bidirectional=bidirectional, dropout=0.0).double()
+    )
     embedded = random(B, S, M)
     encoded = encoder(embedded, torch.tensor(LENGTHS))
     context = FixedContext(encoder.size)

@@ -64,7 +64,7 @@ def test_no_gradient_reaches_padding():
 
 def test_layers_have_dropout_masks_of_their_own():
     torch.manual_seed(4)
-    encoder = RecurrentEncoder(E, "gru", H, layers=2, dropout=0.5, variational_dropout=True).train()
+    encoder = RecurrentEncoder(E, cell="gru", hidden_size=H, layers=2, dropout=0.5, variational_dropout=True).train()
     kept = []
     encoder.dropout.register_forward_hook(lambda _, __, states: kept.append(states != 0))
     encoder(torch.randn(B, S, E), torch.tensor([S] * B))

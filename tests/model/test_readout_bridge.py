@@ -67,7 +67,9 @@ def make_bridge(name, encoder, hidden_size, layers, parts):
 @pytest.mark.parametrize(("encoder_cell", "decoder_cell"), product(CELLS, CELLS))
 @pytest.mark.parametrize("name", options("attention/bridge"))
 def test_bridges_equal_the_reference(name, encoder_cell, decoder_cell, encoder_layers, layers, hidden_size):
-    encoder = randomised(RecurrentEncoder(E, encoder_cell, 5, encoder_layers, dropout=0.0).double())
+    encoder = randomised(
+        RecurrentEncoder(E, cell=encoder_cell, hidden_size=5, layers=encoder_layers, dropout=0.0).double()
+    )
     cells = [make_cell(decoder_cell, E, hidden_size, feed_size=0, layer_norm=False).double() for _ in range(layers)]
     bridge = make_bridge(name, encoder, hidden_size, layers, cells[0].parts)
     embedded = random(B, S, E)
@@ -81,7 +83,7 @@ def test_bridges_equal_the_reference(name, encoder_cell, decoder_cell, encoder_l
 
 
 def test_final_states_of_one_size_go_over_as_they_are():
-    encoder = RecurrentEncoder(E, "lstm", 5)
+    encoder = RecurrentEncoder(E, cell="lstm", hidden_size=5)
     assert not list(FinalBridge(encoder.size, encoder.final_parts, 10, layers=2, parts=2).parameters())
 
 

@@ -47,6 +47,8 @@ _MORE = [
     ("attention=luong_general", "embedding.tie=three_way"),
     ("attention=cosine", "attention.score.strength=2.3"),
     ("attention=local_m", "attention.alignment.window=1"),
+    ("attention=local_m", "attention.alignment.window=1", "attention.wiring.input_feeding=false"),
+    ("attention=bahdanau", "attention/alignment=local_m", "attention.alignment.window=1"),
     ("attention=local_p", "attention.alignment.window=1"),
 ]
 

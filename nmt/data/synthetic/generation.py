@@ -232,7 +232,7 @@ class Generator:
         """Draw no adjective, one, or for a thing a size or age and a colour."""
         if not self._optional(0.6):
             return ()
-        if noun in GROUPS["thing"] and self._optional(0.2):
+        if noun in GROUPS["thing"] and noun not in lexicon.ABSTRACT and self._optional(0.2):
             return self._choice(choices.SIZES), self._choice(choices.COLOURS)
         return (self._choice(adjectives_for(noun)),)
 
@@ -272,7 +272,8 @@ class Generator:
         last = self._heavy(context, end) if end else self._light(context)
         if context.subject.kind == "thing" or last.verb is BE or not self._optional(0.2):
             return (last,)
-        return self._light(context._replace(placed=True, timed=True, negatable=False)), last
+        first = self._light(context._replace(placed=True, timed=True, negatable=False))
+        return (last,) if first.verb is last.verb else (first, last)
 
     def _light(self, context: _Context) -> Predicate:
         """Draw a predicate without a clause."""

@@ -33,13 +33,16 @@ class Noun:
         return self.plural if case != "dat" or self.plural[-1] in "ns" else self.plural + "n"
 
 
+_GENDERS: dict[str, Agreement] = {"der": "m", "die": "f", "das": "n"}
+
+
 def _noun(line: str, person: bool) -> Noun:
     """Parse ``man men der Mann Mannes Männer``: English, article, nominative, genitive, plural.
 
     A masculine genitive in -n shows the n-declension (der Junge, den Jungen).
     """
     singular, plural, article, nominative, genitive, german_plural = line.split()
-    gender: Agreement = {"der": "m", "die": "f", "das": "n"}[article]  # type: ignore[assignment]
+    gender = _GENDERS[article]
     oblique = genitive if gender == "m" and genitive.endswith("n") else nominative
     cases = {"nom": nominative, "acc": oblique, "dat": oblique, "gen": genitive}
     return Noun((singular, plural), gender, cases, german_plural, person)
@@ -236,6 +239,8 @@ _SUITABLE: dict[Noun, tuple[Adjective, ...]] = {
     )
     for noun in nouns.values()
 }
+ABSTRACT = _pick("song story")
+_SUITABLE |= dict.fromkeys(ABSTRACT, tuple(ADJECTIVES[word] for word in ("old", "new", "beautiful")))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

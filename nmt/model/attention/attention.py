@@ -21,16 +21,23 @@ class Attention(nn.Module):
     """context = read(align(score(query, keys)), values).
 
     Raises:
-        ConfigError: an alignment without weights under a context that reads them, or the reverse.
+        ConfigError: an alignment without weights under a context that reads them, or the reverse, or under a score.
     """
 
     def __init__(self, score: Score, alignment: Alignment, context: Context) -> None:
         super().__init__()
         if alignment.weighs != context.reads_weights:
+            given = "gives weights" if alignment.weighs else "gives no weights"
+            read = "reads weights" if context.reads_weights else "reads no weights"
             raise ConfigError(
-                f"attention/alignment={type(alignment).__name__} {'gives' if alignment.weighs else 'gives no'} weights but "
-                f"attention/context={type(context).__name__} {'reads' if context.reads_weights else 'reads no'} weights; "
+                f"attention/alignment={type(alignment).__name__} {given} but "
+                f"attention/context={type(context).__name__} {read}; "
                 "context=fixed goes with alignment=none and with no other"
+            )
+        if score.compares and not alignment.weighs:
+            raise ConfigError(
+                f"attention/alignment=none uses no scores: attention/score={type(score).__name__} would never learn; "
+                "take attention/score=constant"
             )
         self.score = score
         self.alignment = alignment

@@ -64,7 +64,7 @@ def select_sentences(prepared: Operand | Tensor | None, sentences: Tensor) -> Op
 
 
 def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
-    """Softmax over the last axis where ``allowed`` is True and exactly 0 elsewhere; 0 everywhere in a row with nothing allowed."""
+    """Softmax over the last axis where ``allowed`` is True, exactly 0 elsewhere, and in a row with nothing allowed."""
     masked = torch.where(allowed, scores, float("-inf"))
     # a row without any allowed position would be 0 / 0; in all others the highest score alone gives the sum exp(0) = 1
     peak = masked.amax(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
@@ -73,7 +73,13 @@ def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
 
 
 class Score(nn.Module, ABC):
-    """How well each query matches each key."""
+    """How well each query matches each key.
+
+    Attributes:
+        compares: False if the score is the same whatever the query and the keys.
+    """
+
+    compares: bool = True
 
     @abstractmethod
     def prepare(self, source: Encoded) -> Keys:

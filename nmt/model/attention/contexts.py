@@ -29,10 +29,10 @@ class WeightedMean(Context):
 
 @final
 class FixedContext(Context):
-    """The same vector at every step: C, the encoder's summary of the sentence (Cho et al. 2014, arXiv:1406.1078, eq. 7 ff.).
+    """The same vector at every step: C, the encoder's summary of the sentence (Cho et al. 2014, arXiv:1406.1078).
 
-    For a bidirectional encoder C is its forward state at the last position beside its backward state at the first, never
-    the last column of the outputs, whose backward half has read one token.
+    For a bidirectional encoder C is its forward state at the last position beside its backward state at the first,
+    never the last column of the outputs, whose backward half has read one token.
     """
 
     reads_weights = False

@@ -14,7 +14,9 @@ from nmt.model.products import Linear, Operand
 
 @final
 class CosineScore(Score):
-    """score = beta_t cos(h_t, h_s) (Graves et al. 2014, arXiv:1410.5401v2, eqs. 5-6), beta_t = softplus(w . h_t + b) > 0.
+    """score = beta_t cos(h_t, h_s) with beta_t = softplus(w . h_t + b) > 0.
+
+    Graves et al. 2014, arXiv:1410.5401v2, eqs. 5-6.
 
     The surveys' bare formula is ``strength: 1``. Its scores lie in [-1, 1], so over n positions no weight can exceed
     e^2 / (e^2 + n - 1): it cannot focus.
@@ -44,4 +46,5 @@ class CosineScore(Score):
         """Return scores [B, Q, S]."""
         assert isinstance(keys.sentences, Operand)
         strength = self.strength if keys.steps is None else functional.softplus(keys.steps(query))
+        assert strength is not None
         return keys.sentences(functional.normalize(query, dim=-1) * strength)

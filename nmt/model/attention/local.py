@@ -30,8 +30,8 @@ def _last_word(memory: Memory) -> Tensor:
 class LocalMonotonic(Alignment):
     """local-m: p_t = t; softmax over the window |s - p_t| <= D (Luong et al. 2015, arXiv:1508.04025v5, section 3.2).
 
-    Positions are 0-based; past the last word p_t stays on it, as in Luong's code, so the window is never empty. Parts of the
-    window outside the sentence are left out, not moved (footnote 8); EOS may be read where it is inside.
+    Positions are 0-based; past the last word p_t stays on it, as in Luong's code, so the window is never empty. Parts
+    of the window outside the sentence are left out, not moved (footnote 8); EOS may be read where it is inside.
 
     Args:
         window: D.
@@ -50,12 +50,14 @@ class LocalMonotonic(Alignment):
 
 @final
 class LocalPredictive(Alignment):
-    """local-p: p_t = S sigmoid(v_p^T tanh(W_p h_t)); weights favour the neighbourhood of p_t (Luong et al. 2015, eqs. 9-10).
+    """local-p: p_t = S sigmoid(v_p^T tanh(W_p h_t)); weights favour the neighbourhood of p_t.
 
-    a_t(s) = softmax over the window |s - min(floor(p_t), S - 1)| <= D, times exp(-(s - p_t)^2 / (2 sigma^2)), sigma = D / 2.
-    The window lies around the integer, the Gaussian around the real p_t; the product is not renormalised (weights sum to less
-    than 1), and the window is cut at the sentence's edges, not moved. W_p and v_p learn through the Gaussian alone. S counts
-    words without EOS; EOS may be read where it is inside the window.
+    Luong et al. 2015, arXiv:1508.04025v5, eqs. 9-10.
+
+    a_t(s) = softmax over the window |s - min(floor(p_t), S - 1)| <= D, times exp(-(s - p_t)^2 / (2 sigma^2)), with
+    sigma = D / 2. The window lies around the integer, the Gaussian around the real p_t; the product is not renormalised
+    (weights sum to less than 1), and the window is cut at the sentence's edges, not moved. W_p and v_p learn through
+    the Gaussian alone. S counts words without EOS; EOS may be read where it is inside the window.
 
     Args:
         query_size: H.

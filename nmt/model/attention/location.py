@@ -15,8 +15,8 @@ from nmt.model.products import Linear, Operand
 class LocationScore(Score):
     """a_t = softmax(W_a h_t) (Luong et al. 2015, arXiv:1508.04025v5, eq. 8): one row of W_a for each source position.
 
-    A sentence uses the first rows; positions beyond ``max_positions`` have weight 0 (footnote 6: "for long sentences, we
-    ignore words near the end").
+    A sentence uses the first rows; positions beyond ``max_positions`` have weight 0 (footnote 6: "for long sentences,
+    we ignore words near the end").
 
     Args:
         query_size: H.

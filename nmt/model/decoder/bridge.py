@@ -71,10 +71,11 @@ class BackwardFirstBridge(Bridge):
 
 @final
 class FinalBridge(Bridge):
-    """Each decoder layer begins with the final state of the encoder's layer of the same number (Luong et al. 2015).
+    """Each decoder layer begins with the final state of an encoder layer (Luong et al. 2015): the top ones, in order.
 
-    A deeper decoder repeats the encoder's last layer. States go over as they are where the sizes agree; otherwise through a
-    learned projection, of h with a tanh after it. A part that the encoder lacks (an LSTM's cell after a GRU) begins at zero.
+    A deeper decoder repeats the encoder's top layer. States go over as they are where the sizes agree; otherwise
+    through a learned projection, of h with a tanh after it. A part that the encoder lacks (an LSTM's cell after a GRU)
+    begins at zero.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ class FinalBridge(Bridge):
     ) -> None:
         super().__init__()
         self.hidden_size, self.parts = hidden_size, parts
-        self.origins = [min(layer, len(source_parts) - 1) for layer in range(layers)]
+        unused = max(0, len(source_parts) - layers)
+        self.origins = [min(unused + layer, len(source_parts) - 1) for layer in range(layers)]
         self.projections = nn.ModuleList(
             nn.ModuleList(Linear(source_size, hidden_size) for _ in range(min(parts, source_parts[origin])))
             for origin in self.origins

@@ -19,7 +19,8 @@ class Readout(nn.Module, ABC):
 
     Attributes:
         size: F.
-        reads_query: the state is the one attention asked with (else the state after the update; in Luong's wiring both are s_t).
+        reads_query: the state is the one attention asked with (else the state after the update; in Luong's wiring both
+            are s_t).
     """
 
     size: int
@@ -62,10 +63,13 @@ class AttentionalReadout(Readout):
 
 @final
 class MaxoutReadout(Readout):
-    """t_i = maxout(U_o s_{i-1} + V_o E y_{i-1} + C_o c_i), over pairs of units (Bahdanau et al. 2015, arXiv:1409.0473v7, A.2.2).
+    """t_i = maxout(U_o s_{i-1} + V_o E y_{i-1} + C_o c_i), over pairs of units.
 
-    ``state: query`` reads s_{i-1}, as the formula and the authors' code do; ``new`` reads s_i, as p(y_i | s_i, ..) of eq. 4 and most
-    re-implementations do. Differs: at the first step y_0 is the embedding of BOS, where the authors' code has no such term.
+    Bahdanau et al. 2015, arXiv:1409.0473v7, A.2.2.
+
+    ``state: query`` reads s_{i-1}, as the formula and the authors' code do; ``new`` reads s_i, as p(y_i | s_i, ..) of
+    eq. 4 and most re-implementations do. Differs: at the first step y_0 is the embedding of BOS, where the authors'
+    code has no such term.
 
     Args:
         hidden_size: H.

@@ -13,8 +13,9 @@ from nmt.model.decoder.readout import Readout
 class UpdateThenAttend(Decoder):
     """Update the state, then attend with it (Luong et al. 2015, arXiv:1508.04025v5, section 3).
 
-    h_t = f(h_{t-1}, [y_{t-1}; h~_{t-1}]); c_t = attention(h_t); h~_t = readout(h_t, y_{t-1}, c_t). With ``input_feeding`` (section 3.3)
-    h~_{t-1}, dropout applied, enters the recurrence, h~_0 being zero; without it no step waits for attention, and all attend at once.
+    h_t = f(h_{t-1}, [y_{t-1}; h~_{t-1}]); c_t = attention(h_t); h~_t = readout(h_t, y_{t-1}, c_t). With
+    ``input_feeding`` (section 3.3) h~_{t-1}, dropout applied, enters the recurrence, h~_0 being zero; without it no
+    step waits for attention, and all attend at once.
     """
 
     def __init__(self, *, readout: Readout, input_feeding: bool = True, **options: Any) -> None:

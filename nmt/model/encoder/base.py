@@ -20,8 +20,8 @@ class Encoded:
         states: [B, S, M] annotations, zero on padding.
         mask: [B, S], True on real tokens, EOS among them.
         lengths: [B], source tokens without EOS (the S of the papers' formulas).
-        finals: of each layer, the last states of its parts (h, and c of an LSTM): [B, M], the forward direction's at the
-            last real position beside the backward direction's at the first.
+        finals: of each layer, the last states of its parts (h, and c of an LSTM): [B, M], the forward direction's at
+            the last real position beside the backward direction's at the first.
         backward_first: [B, M / 2], the top layer's backward state at the first position; None if unidirectional.
     """
 

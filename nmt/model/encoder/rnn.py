@@ -32,6 +32,7 @@ class RecurrentEncoder(Encoder):
     def __init__(
         self,
         embedding_size: int,
+        *,
         cell: CellName = "lstm",
         hidden_size: int = 256,
         layers: int = 1,
