@@ -1,9 +1,11 @@
 """The files of a run folder: where they are, and how they are written so that a kill leaves the old or the new one."""
 
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,23 @@ class RunFolder:
         """
         return read_json(self.metrics)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder, and keep other processes from training in it inside the block.
+
+        The lock goes when the process ends, however that is, and leaves no file.
+
+        Raises:
+            RunError: another process trains here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            _lock(descriptor, self.path)
+            yield
+        finally:
+            os.close(descriptor)
+
     def set_aside(self) -> Path:
         """Rename the folder to ``<name>.<n>`` with the first free n, and return the new path."""
         number = 1
@@ -83,6 +102,15 @@ class RunFolder:
             number += 1
         self.path.rename(aside)
         return aside
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(f"another process trains in {path}; wait for its end, or take another run_dir") from None
+    except OSError:  # a file system without locks
+        return
 
 
 def read_json(path: Path) -> dict[str, Any]:

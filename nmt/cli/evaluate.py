@@ -13,6 +13,7 @@ from nmt.cli.decoding import chosen_batch_tokens, chosen_options, open_for
 from nmt.cli.scoring import score_test
 from nmt.data import GoldLinks
 from nmt.errors import ConfigError, RunError
+from nmt.evaluation import check_tokenizer
 from nmt.run_folder import RunFolder
 
 
@@ -35,6 +36,7 @@ def run(args: Namespace) -> None:
     _check(args)
     test = _given(args) if args.source is not None else _own(RunFolder(args.run), args.split or "test")
     opened = open_for(args)
+    check_tokenizer(opened.corpus["target_language"])
     options = chosen_options(opened, args, n_best=1)
     say(f"translating {len(test.sources):,} sentences")
     scores, _ = score_test(

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,24 +90,35 @@ def run_experiment(config: Config, folder: RunFolder) -> None:
     """
     device = resolve_device(config.device)
     bf16 = resolve_precision(config.precision, device)
-    if not _claim(config, folder):
-        log.info("%s is finished; training.resume=false starts anew", folder.path)
-        log.info("%s", summary(folder.read_metrics()))
-        return
+    with ExitStack() as stack:
+        stack.enter_context(folder.locked())
+        if folder.started and not config.training.resume:
+            log.info("%s is renamed to %s", folder.path, folder.set_aside())
+            stack.enter_context(folder.locked())
+        if not _goes_on(config, folder):
+            log.info("%s is finished; training.resume=false starts anew", folder.path)
+            log.info("%s", summary(folder.read_metrics()))
+            return
+        stack.enter_context(to_file(folder.path / "train.log"))
+        # the next job of a sweep may ask for no number of its own
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        _run(config, folder, device=device, bf16=bf16)
+
+
+def _run(config: Config, folder: RunFolder, *, device: torch.device, bf16: bool) -> None:
+    """Train to the end and evaluate."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with to_file(folder.path / "train.log"):
-        setting = _prepare(config, folder, device=device, bf16=bf16)
-        result = _train(setting)
-        evaluate_and_write(
-            folder,
-            setting.corpus,
-            training=_training_summary(result),
-            parameters=count_parameters(setting.model),
-            environment=describe_environment(device, bf16=bf16),
-            git=git_revision(),
-        )
+    setting = _prepare(config, folder, device=device, bf16=bf16)
+    result = _train(setting)
+    evaluate_and_write(
+        folder,
+        setting.corpus,
+        training=_training_summary(result),
+        parameters=count_parameters(setting.model),
+        environment=describe_environment(device, bf16=bf16),
+        git=git_revision(),
+    )
 
 
 def count_parameters(model: TranslationModel) -> int:
@@ -114,18 +126,17 @@ def count_parameters(model: TranslationModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _claim(config: Config, folder: RunFolder) -> bool:
-    """Make sure that ``folder`` is free, or of this run; return False if the run is finished.
+def _goes_on(config: Config, folder: RunFolder) -> bool:
+    """Make sure that ``folder`` is free, or of this run; return whether there is something left to do.
 
     A finished run whose limits have been raised goes on.
 
     Raises:
-        RunError: another configuration has been run there; nothing is touched.
+        RunError: another configuration, or one that is lost, has been run there; nothing is touched.
     """
     if not folder.started:
-        return True
-    if not config.training.resume:
-        log.info("%s is renamed to %s", folder.path, folder.set_aside())
+        if folder.checkpoints.exists():
+            raise RunError(f"{folder.path} has checkpoints but no {folder.config.name}; take another run_dir")
         return True
     former = read_config(folder.config)
     changed = changed_keys(former, config)

@@ -1,7 +1,6 @@
 """Real corpora: files of anyone, published ones on the web, datasets of the hub."""
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, final
@@ -12,8 +11,6 @@ from nmt.data.languages import iso639_1
 from nmt.data.origins import Layout, Origin, origin
 from nmt.data.table import TextColumn, open_table, quiet
 from nmt.errors import ConfigError, DataError
-
-log = logging.getLogger(__name__)
 
 
 @final
@@ -100,8 +97,6 @@ class TextCorpus(CorpusSource):
         cache = _cache_folder(self._cache)
         place = origin(self._root, self._layout, cache)
         texts = {key: self._text(key, prefixes, place, cache) for key, prefixes in self._prefixes().items()}
-        pairs = ", ".join(f"{key} {len(text):,}" for key, text in texts.items())
-        log.info("%s, %s to %s, pairs: %s", self.name, self.source_language, self.target_language, pairs)
         return Corpus(
             name=self.name,
             synthetic=False,

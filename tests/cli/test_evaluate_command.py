@@ -8,7 +8,7 @@ from nmt.assemble import open_run, search_options
 from nmt.cli.scoring import score_test
 from nmt.data import parse_links
 from nmt.evaluation import corpus_bleu, translate_lines
-from nmt.run_folder import read_lines, write_lines
+from nmt.run_folder import read_json, read_lines, write_json, write_lines
 
 
 def test_scores_the_runs_own_test_set(nmt, run):
@@ -74,6 +74,15 @@ def test_refused(nmt, run, run_without_attention, tmp_path):
     assert "is no run folder" in nmt("evaluate", tmp_path).refused()
     run.references().write_text("eins\n")
     assert "test.sources.txt has 5 lines and" in nmt("evaluate", run.path).refused()
+
+
+def test_a_missing_tokeniser_is_told_before_anything_is_translated(nmt, run, monkeypatch):
+    def absent(tokenize, force):
+        raise RuntimeError
+
+    monkeypatch.setattr("sacrebleu.metrics.bleu.BLEU", absent)
+    write_json(run.corpus, {**read_json(run.corpus), "target_language": "ja"})
+    assert 'pip install "sacrebleu[ja]"' in nmt("evaluate", run.path).refused()
 
 
 def test_an_empty_test_set(nmt, run, tmp_path):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from nmt.assemble import open_run, search_options
 from nmt.cli.scoring import score_test
 from nmt.cli.train import main
+from nmt.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 WORDS = {
@@ -178,6 +179,40 @@ def test_interrupted_beyond_a_raised_limit_is_not_finished(
             main(raised)
     assert main(raised) == 0
     assert json.loads((run / "metrics.json").read_text())["train"]["epochs"] == pytest.approx(3.0)
+
+
+def test_two_processes_do_not_train_in_one_folder(
+    finished: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = contents(run)
+    with RunFolder(run).locked():
+        for override in ("training.max_epochs=3", "training.resume=false"):
+            assert main(command(corpus, run, override)) == 2
+            assert f"another process trains in {run}" in capsys.readouterr().err
+    assert contents(run) == before and not (tmp_path / "run.1").exists()
+
+
+def test_checkpoints_of_an_unknown_configuration_are_not_gone_on_from(
+    finished: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/config.yaml").unlink()
+    before = contents(tmp_path / "run")
+    assert main(command(corpus, tmp_path / "run")) == 2
+    assert "has checkpoints but no config.yaml" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == before
+
+
+def test_threads_of_a_job_are_not_those_of_the_next(corpus: Path, tmp_path: Path) -> None:
+    former = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert main(command(corpus, tmp_path / "run", "training.max_steps=1")) == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(former)
 
 
 def test_a_run_that_samples_is_scored_by_sampling(corpus: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class SyntheticCorpus(CorpusSource):
         *,
         source: Literal["en", "de"] = "en",
         target: Literal["en", "de"] = "de",
-        train_sentences: int = 20000,
+        train_sentences: int = 30000,
         valid_sentences: int = 500,
         test_sentences: int = 1000,
         long_sentences: int = 300,

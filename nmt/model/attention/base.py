@@ -65,11 +65,9 @@ def select_sentences(prepared: Operand | Tensor | None, sentences: Tensor) -> Op
 
 def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
     """Softmax over the last axis where ``allowed`` is True, exactly 0 elsewhere, and in a row with nothing allowed."""
-    masked = torch.where(allowed, scores, float("-inf"))
-    # a row without any allowed position would be 0 / 0; in all others the highest score alone gives the sum exp(0) = 1
-    peak = masked.amax(-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
-    exponentials = torch.exp(masked - peak)
-    return exponentials / exponentials.sum(-1, keepdim=True).clamp_min(1)
+    # the lowest number and not minus infinity: a row with nothing allowed would be 0 / 0
+    masked = torch.where(allowed, scores, torch.finfo(scores.dtype).min)
+    return torch.softmax(masked, dim=-1) * allowed
 
 
 class Score(nn.Module, ABC):
