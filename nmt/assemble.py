@@ -23,6 +23,7 @@ from nmt.run_folder import RunFolder, read_json
 from nmt.search import SearchOptions
 from nmt.training.checkpoint import load_best
 
+_ATTENTION_PARTS = ("score", "alignment", "context", "wiring", "readout", "bridge")
 _CELL_PARTS = {"rnn": 1, "gru": 1, "lstm": 2}
 
 
@@ -99,6 +100,9 @@ def _build_embeddings(
 def _build_attention(config: Config, encoder: Encoder) -> Attention:
     sizes = {"query_size": config.decoder.hidden_size, "key_size": encoder.size}
     parts = config.attention
+    for name in parts:
+        if name not in _ATTENTION_PARTS:
+            raise ConfigError(f"attention.{name} is not an option; accepted: {', '.join(_ATTENTION_PARTS)}")
     return Attention(
         build(parts["score"], Score, "attention.score", **sizes),
         build(parts["alignment"], Alignment, "attention.alignment", **sizes),

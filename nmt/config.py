@@ -277,7 +277,8 @@ def from_omegaconf(node: DictConfig) -> Config:
         ConfigError: a value is missing, of the wrong type or out of range; the sentence names the key.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), node)
+        # as plain values, since a key that `+key=value` has added to a typed node would be merged without a word
+        merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.to_container(node, resolve=True))
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""

@@ -116,6 +116,12 @@ def test_an_unknown_key_is_refused_by_name():
         composed("training.max_epoch=3")
 
 
+@pytest.mark.parametrize("key", ["epochs", "training.max_epoch", "training.optimizer.beta"])
+def test_an_added_key_is_refused_by_name(key):
+    with pytest.raises(ConfigError, match=f"{key}: "):
+        composed(f"+{key}=3")
+
+
 def test_a_missing_choice_is_refused_by_name():
     with pytest.raises(ConfigError, match="data"):
         from_omegaconf(OmegaConf.create({"run_dir": "x"}))

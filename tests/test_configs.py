@@ -69,6 +69,11 @@ def test_presets_choose_as_their_papers_do():
             assert isinstance(decoder, UpdateThenAttend) and decoder.input_feeding
 
 
+def test_what_is_no_part_of_attention_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"attention\.coverage is not an option; accepted: score, alignment, "):
+        built("+attention.coverage=true")
+
+
 def test_one_part_can_be_exchanged():
     general = built("attention=bahdanau", "attention/score=general")
     assert isinstance(general.decoder.attention.score, GeneralScore)

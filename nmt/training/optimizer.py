@@ -47,12 +47,17 @@ def build_optimizer(
         weight_decay: an L2 penalty, or with adamw the decay of the weights themselves.
 
     Raises:
-        ConfigError: an unknown name, or an option that this method does not have.
+        ConfigError: an unknown name, a value out of range, or an option that this method does not have.
     """
     if name not in _CLASSES:
         raise ConfigError(f"training.optimizer.name={name} is not accepted; one of: {', '.join(_CLASSES)}")
-    if learning_rate <= 0:
-        raise ConfigError(f"training.optimizer.learning_rate={learning_rate} is not accepted; it must be above 0")
+    _require("learning_rate", learning_rate, learning_rate > 0, "above 0")
+    betas_fit = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+    _require("betas", list(betas), betas_fit, "two numbers, each at least 0 and below 1")
+    _require("epsilon", epsilon, epsilon >= 0, "at least 0")
+    _require("rho", rho, 0 <= rho <= 1, "from 0 to 1")
+    _require("momentum", momentum, momentum >= 0, "at least 0")
+    _require("weight_decay", weight_decay, weight_decay >= 0, "at least 0")
     given = {"betas": (betas[0], betas[1]), "epsilon": epsilon, "rho": rho, "momentum": momentum}
     _refuse_unused(name, given)
     learning = [parameter for parameter in parameters if parameter.requires_grad]
@@ -83,6 +88,12 @@ def load_optimizer_tensors(optimizer: Optimizer, model: nn.Module, tensors: dict
     order = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
     state = {index: fields[name] for index, name in enumerate(order) if name in fields}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _require(option: str, value: object, accepted: bool, condition: str) -> None:
+    """Raise unless the value of an option is accepted; torch's own errors do not name the key."""
+    if not accepted:
+        raise ConfigError(f"training.optimizer.{option}={value} is not accepted; it must be {condition}")
 
 
 def _refuse_unused(name: str, given: dict[str, object]) -> None:

@@ -79,7 +79,7 @@ class Cosine(Schedule):
     def __init__(self, *, horizon_epochs: float, minimum: float = 0.0, warmup_steps: int = 0) -> None:
         """Prepare a schedule that ends at ``horizon_epochs``, counted from the start of the training."""
         super().__init__(warmup_steps=warmup_steps)
-        if horizon_epochs <= 0:
+        if not horizon_epochs > 0:
             raise ConfigError(f"training.schedule.horizon_epochs={horizon_epochs} is not accepted; it must be above 0")
         self._horizon, self._minimum = horizon_epochs, _fraction(minimum, "minimum")
         self._start = 0.0
@@ -155,7 +155,7 @@ class Halving(Schedule):
     ) -> None:
         """Prepare a schedule that never falls below ``minimum``."""
         super().__init__(warmup_steps=warmup_steps)
-        if every_epochs <= 0:
+        if not every_epochs > 0:
             raise ConfigError(f"training.schedule.every_epochs={every_epochs} is not accepted; it must be above 0")
         self._start, self._every = start_epoch, every_epochs
         self._by, self._minimum = _fraction(factor, "factor"), _fraction(minimum, "minimum")

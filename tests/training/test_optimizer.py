@@ -88,6 +88,18 @@ def test_option_of_another_method(name, option, users):
         made(make_model(), name, **option)
 
 
-def test_learning_rate_must_be_positive():
-    with pytest.raises(ConfigError, match=r"learning_rate=0 is not accepted"):
-        build_optimizer(make_model().parameters(), name="adam", learning_rate=0)
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("adam", {"learning_rate": 0}, "learning_rate=0 is not accepted; it must be above 0"),
+        ("adam", {"betas": (0.9, 1.5)}, r"betas=\[0\.9, 1\.5\] is not accepted; it must be two numbers"),
+        ("adam", {"betas": (0.9,)}, r"betas=\[0\.9\] is not accepted; it must be two numbers"),
+        ("adam", {"epsilon": -1.0}, "epsilon=-1.0 is not accepted; it must be at least 0"),
+        ("adadelta", {"rho": 2.0}, "rho=2.0 is not accepted; it must be from 0 to 1"),
+        ("sgd", {"momentum": -0.5}, "momentum=-0.5 is not accepted; it must be at least 0"),
+        ("adamw", {"weight_decay": float("nan")}, "weight_decay=nan is not accepted; it must be at least 0"),
+    ],
+)
+def test_values_out_of_range(name, option, message):
+    with pytest.raises(ConfigError, match=rf"training\.optimizer\.{message}"):
+        build_optimizer(make_model().parameters(), **{"name": name, "learning_rate": 0.1, **option})

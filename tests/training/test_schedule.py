@@ -106,6 +106,7 @@ def test_halving_every_half_epoch():
         ("step", {}, r"name=step is not accepted; one of: constant, inverse_sqrt, cosine, plateau, halving"),
         ("constant", {"warmup_steps": -1}, r"warmup_steps=-1 is not accepted; it must be at least 0"),
         ("cosine", {"horizon_epochs": 0}, r"horizon_epochs=0 is not accepted; it must be above 0"),
+        ("cosine", {"horizon_epochs": float("nan")}, r"horizon_epochs=nan is not accepted; it must be above 0"),
         ("cosine", {"minimum": 1.5}, r"minimum=1.5 is not accepted; it must be from 0 to 1"),
         ("plateau", {"patience": 0}, r"patience=0 is not accepted; it must be at least 1"),
         ("plateau", {"factor": 2.0}, r"factor=2.0 is not accepted; it must be from 0 to 1"),
