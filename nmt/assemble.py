@@ -85,7 +85,7 @@ def _build_embeddings(
             size,
             config.embedding.size,
             dropout=config.embedding.dropout,
-            variational_dropout=config.decoder.variational_dropout,
+            variational_dropout=config.embedding.variational_dropout,
             word_dropout=config.embedding.word_dropout,
             unknown=UNK,
             special=EOS,

@@ -91,6 +91,7 @@ class EmbeddingConfig:
     size: int = 256
     tie: Tie = Tie.none
     dropout: float = 0.2
+    variational_dropout: bool = False
     word_dropout: float = 0.0
 
 
@@ -178,7 +179,7 @@ class SearchConfig:
 
     beam: int = 5
     n_best: int = 1
-    # ranking: log-probability / ((5 + length) / 6) ** length_penalty (GNMT), minus coverage_penalty's term
+    # ranking: log-probability / ((5 + length) / 6) ** length_penalty (GNMT), plus coverage's term (below 0)
     length_penalty: float = 1.0
     coverage_penalty: float = 0.0
     # lengths in target pieces without EOS; the maximum is max_length_ratio * source pieces + max_length_offset

@@ -30,6 +30,11 @@ class RunFolder:
         return self.path / "corpus.json"
 
     @property
+    def log(self) -> Path:
+        """The program's log lines."""
+        return self.path / "train.log"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of ``best`` and ``last``."""
         return self.path / "checkpoints"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmt.cli.common import open_output, say
+from nmt.cli.naming import attention_name
 from nmt.config import Config
 from nmt.config import read as read_config
 from nmt.errors import ConfigError, RunError
@@ -135,7 +136,7 @@ def main_table(found: Comparison) -> Table:
     """Return the table of all runs."""
     columns = {
         "run": [run.name for run in found.runs],
-        "attention": [run.config.choices.get("attention") for run in found.runs],
+        "attention": [attention_name(run.config) or None for run in found.runs],
         "cell": [_cell(run.config) for run in found.runs],
         "parameters": [run.metric("model", "parameters") for run in found.runs],
         "epochs": [run.metric("train", "epochs") for run in found.runs],
@@ -342,7 +343,7 @@ def _plain(found: Comparison) -> dict[str, Any]:
                 "name": run.name,
                 "path": str(run.folder.path),
                 "finished": bool(run.metrics),
-                "attention": run.config.choices.get("attention"),
+                "attention": attention_name(run.config) or None,
                 "cell": _cell(run.config),
                 "corpus": run.corpus["name"],
                 "synthetic": run.corpus["synthetic"],

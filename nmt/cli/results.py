@@ -1,14 +1,18 @@
 """The end of a run: score the best weights on every test set, write the result files, draw alignments and curves."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from nmt.assemble import OpenRun, open_run, search_options
+from nmt.cli.naming import attention_name
 from nmt.cli.scoring import sampling_generator, score_test
 from nmt.data import Corpus, GoldLinks, ParallelText, format_links, split_words
 from nmt.evaluation import (
     Translation,
+    WordAlignment,
     align_lines,
     better_shift,
     corpus_bleu,
@@ -35,7 +39,10 @@ def evaluate_and_write(
     environment: Mapping[str, Any],
     git: Mapping[str, Any],
 ) -> None:
-    """Open the run as anyone would, evaluate it, and write what a finished run folder has, ``metrics.json`` last."""
+    """Open the run as anyone would, evaluate it, and write what a finished run folder has, ``metrics.json`` last.
+
+    What cannot be drawn is told and left out.
+    """
     run = open_run(folder.path)
     metrics: dict[str, Any] = {}
     shift = None
@@ -49,7 +56,8 @@ def evaluate_and_write(
         log.info("translating %s: %d sentences", name, len(text))
         metrics[name], translations = _test(run, folder, name, text, shift)
         if name == "test":
-            examples = _examples(run, text, translations, shift=shift or 0)
+            with _drawing(folder.alignments):
+                examples = _examples(run, text, translations, shift=shift or 0)
     metrics |= {
         "train": dict(training),
         "model": {"parameters": parameters},
@@ -100,6 +108,7 @@ def _validate(run: OpenRun, valid: ParallelText) -> tuple[dict[str, Any], int | 
             batch_tokens=batch_tokens,
             device=run.device,
             generator=sampling_generator(run, options),
+            keep_weights=False,
         )
         if valid.links is not None and run.model.has_weights:
             alignments = align_lines(
@@ -143,21 +152,14 @@ def _examples(run: OpenRun, text: ParallelText, translations: Sequence[Translati
     if not run.model.has_weights:
         return []
     chosen = _spread([len(split_words(line)) for line in text.sources])
-    if text.links is not None:
-        with run.arithmetic():
-            forced = align_lines(
-                run.model,
-                run.tokenizers,
-                [text.sources[i] for i in chosen],
-                [text.targets[i] for i in chosen],
-                batch_tokens=run.config.search.batch_tokens,
-                device=run.device,
-            )
-        alignments = forced[shift]
-        gold: list[GoldLinks | None] = [text.links[i] for i in chosen]
-    else:
-        alignments = [translation_alignments(translations[i], run.tokenizers, shift=shift)[0] for i in chosen]
-        gold = [None] * len(chosen)
+    sources, references = [text.sources[i] for i in chosen], [text.targets[i] for i in chosen]
+    gold: list[GoldLinks | None] = [None if text.links is None else text.links[i] for i in chosen]
+    with run.arithmetic():
+        if text.links is None:
+            shown, alignments = _translate_again(run, sources, shift=shift)
+        else:
+            shown = [translations[i].text for i in chosen]
+            alignments = _forced(run, sources, references, shift=shift)
     languages = {
         "source_language": run.corpus["source_language"],
         "target_language": run.corpus["target_language"],
@@ -165,11 +167,37 @@ def _examples(run: OpenRun, text: ParallelText, translations: Sequence[Translati
     return [
         Example(
             [Heatmap(alignment.source_words, alignment.target_words, alignment.weights, gold=links, **languages)],
-            {"source": text.sources[i], "translation": translations[i].text, "reference": text.targets[i]},
+            {"source": text.sources[i], "translation": translation, "reference": text.targets[i]},
             title=f"test sentence {i + 1}",
         )
-        for i, alignment, links in zip(chosen, alignments, gold, strict=True)
+        for i, translation, alignment, links in zip(chosen, shown, alignments, gold, strict=True)
     ]
+
+
+def _forced(run: OpenRun, sources: list[str], references: list[str], *, shift: int) -> list[WordAlignment]:
+    """Return the alignments of references."""
+    batch_tokens = run.config.search.batch_tokens
+    found = align_lines(run.model, run.tokenizers, sources, references, batch_tokens=batch_tokens, device=run.device)
+    return found[shift]
+
+
+def _translate_again(run: OpenRun, sources: list[str], *, shift: int) -> tuple[list[str], list[WordAlignment]]:
+    """Return translations and their alignments; those of the test set were made without keeping their attention.
+
+    Where the search samples they are other translations than those of the test set.
+    """
+    options = search_options(run.config.search, n_best=1)
+    found = translate_lines(
+        run.model,
+        run.tokenizers,
+        sources,
+        options,
+        batch_tokens=run.config.search.batch_tokens,
+        device=run.device,
+        generator=sampling_generator(run, options),
+    )
+    alignments = [translation_alignments(translation, run.tokenizers, shift=shift)[0] for translation in found]
+    return [translation.text for translation in found], alignments
 
 
 def _spread(lengths: Sequence[int]) -> list[int]:
@@ -181,26 +209,50 @@ def _spread(lengths: Sequence[int]) -> list[int]:
 
 def _draw(run: OpenRun, metrics: Mapping[str, Any], examples: Sequence[Example]) -> None:
     """Write ``report.html``, the pictures of ``alignments/`` and the curve of BLEU by length."""
-    folder, tests = run.folder, [name for name in metrics if name.startswith("test")]
+    folder, tests = run.folder, sorted(name for name in metrics if name.startswith("test"))
+    attention = attention_name(run.config) or "run"
     charts: list[Chart] = []
     if tests:
-        bins = [entry for name in sorted(tests) for entry in metrics[name]["bleu_by_length"]]
-        charts.append(length_curve({run.config.choices.get("attention", "run"): bins}))
-        save_chart(charts[0], folder.path / "bleu_by_length.png")
-    folder.alignments.mkdir(exist_ok=True)
+        path = folder.path / "bleu_by_length.png"
+        with _drawing(path):
+            bins = [entry for name in tests for entry in metrics[name]["bleu_by_length"]]
+            charts.append(length_curve({attention: bins}))
+            save_chart(charts[0], path)
+    _draw_alignments(folder, examples)
+    path = folder.path / "report.html"
+    with _drawing(path):
+        write_report(
+            path,
+            title=f"{attention} on {run.corpus['name']}",
+            corpus=run.corpus["name"],
+            synthetic=run.corpus["synthetic"],
+            tables=[_score_table(metrics, tests)] if tests else [],
+            charts=charts,
+            examples=examples,
+        )
+
+
+def _draw_alignments(folder: RunFolder, examples: Sequence[Example]) -> None:
+    """Write some of the examples as pictures."""
     step = max(1, len(examples) // _PICTURES)
+    with _drawing(folder.alignments):
+        folder.alignments.mkdir(exist_ok=True)
     for example in examples[step // 2 :: step]:
-        name = example.title.replace(" ", "-")
-        save_heatmap(example.heatmaps[0], folder.alignments / f"{name}.png")
-    write_report(
-        folder.path / "report.html",
-        title=f"{run.config.choices.get('attention', 'run')} on {run.corpus['name']}",
-        corpus=run.corpus["name"],
-        synthetic=run.corpus["synthetic"],
-        tables=[_score_table(metrics, sorted(tests))] if tests else [],
-        charts=charts,
-        examples=examples,
-    )
+        path = folder.alignments / f"{example.title.replace(' ', '-')}.png"
+        with _drawing(path):
+            save_heatmap(example.heatmaps[0], path)
+
+
+@contextmanager
+def _drawing(path: Path) -> Iterator[None]:
+    """Tell of an error inside the block and go on: a picture must not keep a run from having its results.
+
+    Every kind of error is caught, since fonts and figures fail in as many ways as Matplotlib has.
+    """
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s is not drawn: %s: %s", path, type(error).__name__, " ".join(str(error).split()))
 
 
 def _score_table(metrics: Mapping[str, Any], tests: Sequence[str]) -> Table:

@@ -44,7 +44,8 @@ def score_test(
 
     Returns:
         The scores, as ``metrics.json`` holds them for a test set (BLEU, chrF, TER and BLEU by source length in percent,
-        perplexity and AER on the references), and the translations in the order of the lines.
+        perplexity and AER on the references), and the translations in the order of the lines, without attention
+        weights.
 
     Raises:
         DataError: there are no sentences, the counts differ, or a gold link lies outside its sentence.
@@ -59,6 +60,7 @@ def score_test(
             batch_tokens=batch_tokens,
             device=run.device,
             generator=sampling_generator(run, options),
+            keep_weights=False,
         )
         hypotheses, language = [line.text for line in translations], run.corpus["target_language"]
         scores: dict[str, Any] = {"sentences": len(sources)}

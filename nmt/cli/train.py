@@ -1,6 +1,7 @@
 """``python train.py`` and ``nmt train``: compose the configuration, train, evaluate, leave a complete run folder."""
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,12 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
+from nmt.cli.common import say
 from nmt.cli.logs import to_console
 from nmt.config import from_omegaconf
 from nmt.errors import NmtError
@@ -41,17 +45,22 @@ def main(argv: list[str] | None = None) -> int:
     def job(node: DictConfig) -> None:
         try:
             _run(node)
-        except NmtError as error:
+        except (NmtError, OSError) as error:
             failures.append(str(error))
             log.debug("the job ends with an error", exc_info=True)
-            sys.stderr.write(f"nmt: {error}\n")
+            say(str(error))
 
     OmegaConf.register_new_resolver("swept", swept, replace=True)
     former = sys.argv
     if argv is not None:
         sys.argv = [former[0], *argv]
+    # Hydra then raises what it would otherwise print and exit with
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         job()
+    except (HydraException, OmegaConfBaseException) as error:
+        say(str(error))
+        return 2
     finally:
         sys.argv = former
     return 2 if failures else 0

@@ -33,6 +33,7 @@ class _Translator:
         options: how to search.
         batch_tokens: at most this many positions at a time.
         generator: random numbers for sampling, one sequence for all chunks.
+        keep_weights: whether alignments are wanted.
         seconds: time spent on decoding so far; reading, waiting for input and start-up apart.
         sentences: lines translated so far.
     """
@@ -41,6 +42,7 @@ class _Translator:
     options: SearchOptions
     batch_tokens: int
     generator: torch.Generator | None
+    keep_weights: bool
     seconds: float = field(default=0.0, init=False)
     sentences: int = field(default=0, init=False)
 
@@ -55,6 +57,7 @@ class _Translator:
                 batch_tokens=self.batch_tokens,
                 device=self.run.device,
                 generator=self.generator,
+                keep_weights=self.keep_weights,
             )
         self.seconds += time.perf_counter() - start
         self.sentences += len(lines)
@@ -98,7 +101,11 @@ def _translator(opened: OpenRun, args: Namespace) -> _Translator:
     if args.heatmap is not None:
         require_weights(opened, "--heatmap")
     return _Translator(
-        opened, options, chosen_batch_tokens(opened, args), sampling_generator(opened, options, args.seed)
+        opened,
+        options,
+        chosen_batch_tokens(opened, args),
+        sampling_generator(opened, options, args.seed),
+        keep_weights=args.alignments is not None or args.heatmap is not None,
     )
 
 

@@ -47,11 +47,6 @@ class Batch:
         return self.source.shape[0]
 
     @property
-    def source_mask(self) -> Tensor:
-        """[B, S] bool, True on real tokens."""
-        return length_mask(self.source_lengths, self.source.shape[1])
-
-    @property
     def target_mask(self) -> Tensor:
         """[B, T] bool, True on real tokens."""
         return length_mask(self.target_lengths, self.target_out.shape[1])

@@ -20,8 +20,8 @@ from nmt.evaluation.bleu import (
 from nmt.evaluation.significance import BootstrapResult, bootstrap_interval, paired_bootstrap
 
 if TYPE_CHECKING:
-    from nmt.evaluation.batching import inference, length_batches
-    from nmt.evaluation.forced import AlignmentScores, ForcedAlignments, align_lines, forced_weights, score_alignments
+    from nmt.evaluation.batching import inference, length_batches, pair_batches
+    from nmt.evaluation.forced import AlignmentScores, ForcedAlignments, align_lines, score_alignments
     from nmt.evaluation.perplexity import Perplexity, batch_nll, corpus_perplexity
     from nmt.evaluation.translate import Candidate, Translation, translate_lines, translation_alignments
 
@@ -46,11 +46,11 @@ __all__ = [
     "check_tokenizer",
     "corpus_bleu",
     "corpus_perplexity",
-    "forced_weights",
     "inference",
     "length_batches",
     "no_alignment",
     "oracle_aer",
+    "pair_batches",
     "paired_bootstrap",
     "score_alignments",
     "score_translations",

@@ -11,7 +11,7 @@ from nmt.data.corpus import GoldLinks
 from nmt.errors import DataError
 from nmt.evaluation.aer import alignment_error_rate, oracle_aer
 from nmt.evaluation.alignment import Sentence, WordAlignment, no_alignment, word_alignment
-from nmt.evaluation.batching import inference, length_batches
+from nmt.evaluation.batching import inference, pair_batches
 
 if TYPE_CHECKING:
     from nmt.data.tokenizer import TokenizerPair
@@ -38,25 +38,6 @@ class AlignmentScores(NamedTuple):
     oracle: float
 
 
-def forced_weights(
-    model: "TranslationModel", pairs: EncodedPairs, *, batch_tokens: int, device: torch.device | str
-) -> list[np.ndarray]:
-    """Return the attention weights of each pair under teacher forcing on its target.
-
-    Args:
-        model: the model; its mode (train or eval) is left as it was.
-        pairs: encoded sentence pairs.
-        batch_tokens: at most this many source and this many target positions at a time.
-        device: where the model is.
-
-    Returns:
-        For each pair a float32 array [T, S], EOS included on both sides: row t holds the weights when piece t is
-        predicted, the last row those when EOS is.
-    """
-    found = dict(_weights(model, pairs, batch_tokens=batch_tokens, device=device))
-    return [found[index] for index in range(len(pairs))]
-
-
 def align_lines(
     model: "TranslationModel",
     tokenizers: "TokenizerPair",
@@ -75,7 +56,8 @@ def align_lines(
         tokenizers: those of the model.
         sources: raw source lines.
         targets: raw target lines, as many.
-        batch_tokens: at most this many source and this many target positions at a time.
+        batch_tokens: at most this many source and this many target positions at a time; fewer where pairs are long, as
+            :func:`nmt.evaluation.batching.pair_batches` says.
         device: where the model is.
 
     Raises:
@@ -118,9 +100,12 @@ def score_alignments(alignments: ForcedAlignments, gold: Sequence[GoldLinks]) ->
 def _weights(
     model: "TranslationModel", pairs: EncodedPairs, *, batch_tokens: int, device: torch.device | str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index of the pair, weights [T, S] without padding), batch by batch."""
+    """Yield (index of the pair, weights [T, S] without padding, EOS included on both sides), batch by batch.
+
+    Row t holds the weights when piece t is predicted, the last row those when EOS is.
+    """
     source_lengths, target_lengths = (lengths + 1 for lengths in pairs.lengths)
-    for indices in length_batches(np.maximum(source_lengths, target_lengths), positions=batch_tokens):
+    for indices in pair_batches(source_lengths, target_lengths, positions=batch_tokens):
         batch = pairs.batch(indices).to(device)
         with inference(model):
             _, weights = model(batch.source, batch.source_lengths, batch.target_in)

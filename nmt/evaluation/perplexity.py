@@ -3,13 +3,12 @@
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nmt.data.batches import Batch, EncodedPairs
-from nmt.evaluation.batching import inference, length_batches
+from nmt.evaluation.batching import inference, pair_batches
 
 if TYPE_CHECKING:
     from nmt.model import TranslationModel
@@ -37,13 +36,14 @@ def corpus_perplexity(
     Args:
         model: the model; its mode (train or eval) is left as it was.
         pairs: encoded sentence pairs.
-        batch_tokens: at most this many source and this many target positions at a time.
+        batch_tokens: at most this many source and this many target positions at a time; fewer where pairs are long, as
+            :func:`nmt.evaluation.batching.pair_batches` says.
         device: where the model is.
     """
     source_lengths, target_lengths = pairs.lengths
     total, tokens = 0.0, 0
     with inference(model):
-        for indices in length_batches(np.maximum(source_lengths, target_lengths) + 1, positions=batch_tokens):
+        for indices in pair_batches(source_lengths + 1, target_lengths + 1, positions=batch_tokens):
             batch = pairs.batch(indices).to(device)
             total += batch_nll(model, batch)
             tokens += batch.target_tokens

@@ -1,5 +1,7 @@
 """Lines in, translations out: the one way from text through tokenizer, model and search back to text."""
 
+import logging
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from nmt.data.tokenizer import TokenizerPair
     from nmt.model import TranslationModel
 
+log = logging.getLogger(__name__)
+
 # all that str.splitlines, or some reader of our output, takes for the end of a line
 _LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # log-probabilities a step may compute, in elements: 32 MiB of float32
@@ -33,6 +37,7 @@ class Candidate(NamedTuple):
         tokens: ids without BOS and EOS.
         pieces: the same, readable.
         weights: float32 [pieces + EOS, source pieces + EOS]; row t is the attention when piece t is predicted.
+            No rows where they were not kept.
     """
 
     text: str
@@ -83,6 +88,7 @@ def translate_lines(
     batch_tokens: int,
     device: torch.device | str,
     generator: torch.Generator | None = None,
+    keep_weights: bool = True,
 ) -> list[Translation]:
     """Translate lines of text.
 
@@ -98,6 +104,8 @@ def translate_lines(
             alone. Large vocabularies lower the number of rows further, so that memory stays bounded.
         device: where the model is.
         generator: random numbers for sampling, on ``device``.
+        keep_weights: keep the attention weights of all candidates; a call that only wants text saves their memory,
+            which grows with the square of a line's length.
 
     Returns:
         One translation per line, in the order of the lines.
@@ -106,21 +114,25 @@ def translate_lines(
         tokens if line.strip() else [] for line, tokens in zip(lines, tokenizers.source.encode(lines), strict=True)
     ]
     full = [number for number, tokens in enumerate(encoded) if tokens]
-    found = [_empty(line, options.n_best) for line in lines]
+    found = [_empty(line, options.n_best, keep_weights=keep_weights) for line in lines]
     beams = options.n_best if options.sample else options.beam
     rows = max(1, min(batch_tokens, _LOGITS // tokenizers.target.size) // beams)
     lengths = np.array([len(encoded[number]) + 1 for number in full], np.int64)
     for indices in length_batches(lengths, positions=batch_tokens, rows=rows):
         numbers = [full[int(index)] for index in indices]
         sources = [encoded[number] for number in numbers]
-        hypotheses = _decode(model, sources, options, device=device, generator=generator)
+        hypotheses = _decode(model, sources, options, device=device, generator=generator, keep_weights=keep_weights)
         for number, tokens, ranked in zip(numbers, sources, hypotheses, strict=True):
             found[number] = _translation(tokenizers, lines[number], tokens, ranked)
+    _tell_impossible(found)
     return found
 
 
 def translation_alignments(translation: Translation, tokenizers: "TokenizerPair", *, shift: int) -> list[WordAlignment]:
-    """Return the word alignment of each candidate with its source; ``shift`` as in :func:`word_alignment`."""
+    """Return the word alignment of each candidate, whose weights were kept, with its source.
+
+    ``shift`` is as in :func:`word_alignment`.
+    """
     source = Sentence(translation.source, translation.source_tokens)
     return [
         word_alignment(tokenizers, source, Sentence(candidate.text, candidate.tokens), candidate.weights, shift=shift)
@@ -137,6 +149,7 @@ def _decode(
     *,
     device: torch.device | str,
     generator: torch.Generator | None,
+    keep_weights: bool,
 ) -> list[list[Hypothesis]]:
     """Search for translations of one batch of encoded sources."""
     source, source_lengths = (tensor.to(device) for tensor in encode_sources(sources))
@@ -150,6 +163,7 @@ def _decode(
             eos=EOS,
             forbidden=(PAD, BOS),
             generator=generator,
+            keep_weights=keep_weights,
         )
 
 
@@ -173,7 +187,18 @@ def _translation(
     return Translation(line, source_tokens, tokenizers.source.pieces(source_tokens), candidates)
 
 
-def _empty(line: str, n_best: int) -> Translation:
+def _empty(line: str, n_best: int, *, keep_weights: bool) -> Translation:
     """Return the translation of a line without text: nothing, with certainty."""
-    nothing = Candidate("", 0.0, 0.0, [], [], np.zeros((1, 1), np.float32))
+    nothing = Candidate("", 0.0, 0.0, [], [], np.zeros((int(keep_weights), 1), np.float32))
     return Translation(line, [], [], [nothing] * n_best)
+
+
+def _tell_impossible(translations: Sequence[Translation]) -> None:
+    """Say, once, how many lines the model gives no translation."""
+    count = sum(translation.candidates[0].score == -math.inf for translation in translations)
+    if count:
+        log.warning(
+            "%d of %d sentences have no translation of non-zero probability; their output is empty.",
+            count,
+            len(translations),
+        )

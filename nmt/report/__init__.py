@@ -1,8 +1,9 @@
 """What people look at: alignment heatmaps, curves, the HTML report. Matplotlib is imported only to draw."""
 
 from nmt.report.curves import Chart, Series, learning_curve, length_curve, save_chart
-from nmt.report.heatmap import Heatmap, figure_suffix, heatmap_image, save_heatmap, save_heatmaps
+from nmt.report.heatmap import Heatmap, heatmap_image
 from nmt.report.html import Example, write_report
+from nmt.report.save import figure_suffix, save_heatmap, save_heatmaps
 from nmt.report.tables import Table, chart_table, markdown_table, plain_table
 
 __all__ = [

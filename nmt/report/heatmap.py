@@ -4,14 +4,12 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nmt.errors import ConfigError
 from nmt.report.colors import LIGHT, LIGHT_RAMP, ramp_color
-from nmt.report.figure import drawing, figure_bytes, set_text, write_file
+from nmt.report.figure import drawing, figure_bytes, set_text
 from nmt.report.fonts import font_families
 from nmt.report.text import clean, shorten, stands_upright
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Transform
 
-SUFFIXES = (".png", ".svg", ".html")
 CELL = 0.24
 """Side of a cell in inches: room for a line of text in 9 points."""
 LABEL_LENGTH = 28
@@ -99,63 +96,15 @@ class Heatmap:
         return "" if (self.weights >= VISIBLE).any() else "all weights are zero"
 
 
-def figure_suffix(path: Path) -> str:
-    """Return the suffix of a heatmap file in lower case; check it before long work.
-
-    Raises:
-        ConfigError: it is none of ``SUFFIXES``.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        given = f"ends in {path.suffix}" if path.suffix else "has no suffix"
-        raise ConfigError(f"the heatmap file {path} {given}; accepted: {', '.join(SUFFIXES)}")
-    return suffix
-
-
-def save_heatmap(heatmap: Heatmap, path: Path) -> None:
-    """Save one heatmap as PNG, SVG or an HTML page, by the suffix of ``path``.
-
-    Raises:
-        ConfigError: another suffix, or the file cannot be written.
-    """
-    save_heatmaps([heatmap], path)
-
-
-def save_heatmaps(heatmaps: Sequence[Heatmap], path: Path, *, title: str = "Alignments") -> list[Path]:
-    """Save heatmaps: as one page where ``path`` ends in .html, else as a file each.
-
-    Args:
-        heatmaps: any number of them.
-        path: the file; several PNG or SVG files are numbered from 0, ``name-0003.png``.
-        title: heading of the page.
-
-    Returns:
-        The files written, in order; none for no heatmaps as PNG or SVG.
-
-    Raises:
-        ConfigError: another suffix, or a file cannot be written.
-    """
-    from nmt.report.html import Example, write_report
-
-    suffix = figure_suffix(path)
-    if suffix == ".html":
-        write_report(path, title=title, examples=[Example([heatmap]) for heatmap in heatmaps])
-        return [path]
-    several = len(heatmaps) > 1
-    paths = [path.with_name(f"{path.stem}-{i:04d}{path.suffix}") if several else path for i in range(len(heatmaps))]
-    for heatmap, file in zip(heatmaps, paths, strict=True):
-        write_file(file, _heatmap_bytes(heatmap, suffix))
-    return paths
-
-
 def heatmap_image(heatmap: Heatmap) -> np.ndarray:
     """Return the drawn heatmap as pixels [height, width, 3] of uint8, such as TensorBoard's image summaries take."""
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(_heatmap_bytes(heatmap, ".png"))).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(heatmap_bytes(heatmap, ".png"))).convert("RGB"))
 
 
-def _heatmap_bytes(heatmap: Heatmap, suffix: str) -> bytes:
+def heatmap_bytes(heatmap: Heatmap, suffix: str) -> bytes:
+    """Return the drawn heatmap as a file of the format ``suffix``, .png or .svg."""
     with drawing():
         return figure_bytes(draw(heatmap), suffix, clean(heatmap.title) or "alignment")
 

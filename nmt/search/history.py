@@ -1,6 +1,5 @@
 """Back-pointers, pieces and attention of every step, from which finished hypotheses are read at the end."""
 
-import logging
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,8 +7,6 @@ import torch
 from torch import Tensor
 
 from nmt.search.choice import Choice
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Hypothesis:
         score: what it is ranked by: log-probability over length normaliser, plus coverage penalty.
         log_prob: the model's log-probability of the pieces and EOS.
         weights: [len(tokens) + 1, S] float32 on the CPU; row t is the attention when piece t is predicted, the last row
-            when EOS is.
+            when EOS is. [0, S] where the search kept none.
     """
 
     tokens: list[int]
@@ -36,15 +33,17 @@ class _Record(NamedTuple):
     sentences: Tensor
     choice: Choice
     ended: Tensor
-    weights: Tensor
+    weights: Tensor | None
 
 
 class History:
     """Keeps what each step chose as it is; nothing is copied or gathered before the search has ended."""
 
-    def __init__(self, sentences: int) -> None:
-        """Begin a search for that many ``sentences``."""
+    def __init__(self, sentences: int, *, keep_weights: bool) -> None:
+        """Begin a search for that many ``sentences``; attention takes most of the memory, and not all need it."""
         self._size = sentences
+        self._keep_weights = keep_weights
+        self._width = 0
         self._records: list[_Record] = []
 
     def add(self, sentences: Tensor, choice: Choice, ended: Tensor, weights: Tensor) -> None:
@@ -56,7 +55,8 @@ class History:
             ended: [B', K'], the ranking score of those that ended here, -inf for the others.
             weights: [B', K, S], attention of the step.
         """
-        self._records.append(_Record(sentences, choice, ended, weights))
+        self._width = weights.size(-1)
+        self._records.append(_Record(sentences, choice, ended, weights if self._keep_weights else None))
 
     def best(self, count: int) -> list[list[Hypothesis]]:
         """Return each sentence's ``count`` best finished hypotheses (fewer where fewer finished), best first.
@@ -85,7 +85,8 @@ class History:
         """Follow hypotheses back from step ``last`` [B, n], place ``slots`` [B, n].
 
         Returns:
-            Tokens [B, n, T] and weights [B, n, T, S]; what stands after step ``last`` has no meaning.
+            Tokens [B, n, T] and weights [B, n, T, S], or [B, n, 0, S] where none are kept; what stands after step
+            ``last`` has no meaning.
         """
         tokens, weights = [], []
         pointer = torch.zeros_like(slots)
@@ -98,8 +99,10 @@ class History:
             tokens.append(choice.tokens[rows[:, None], pointer])
             if choice.parents is not None:
                 pointer = choice.parents[rows[:, None], pointer]
-            weights.append(attention[rows[:, None], pointer])
-        return torch.stack(tokens[::-1], 2), torch.stack(weights[::-1], 2)
+            if attention is not None:
+                weights.append(attention[rows[:, None], pointer])
+        nothing = torch.empty(*slots.shape, 0, self._width)
+        return torch.stack(tokens[::-1], 2), torch.stack(weights[::-1], 2) if weights else nothing
 
 
 def _hypotheses(
@@ -117,6 +120,7 @@ def _hypotheses(
             attention = weights[row, place, : length + 1].clone()
             found[-1].append(Hypothesis(row_tokens[place][:length], score, row_log_probs[place], attention))
         if not found[-1]:
-            log.warning("A sentence has no translation of non-zero probability; its output is empty.")
-            found[-1].append(Hypothesis([], float("-inf"), float("-inf"), weights.new_zeros(1, weights.size(-1))))
+            # weights of EOS alone, where weights are kept
+            nothing = torch.zeros_like(weights[row, 0, :1])
+            found[-1].append(Hypothesis([], float("-inf"), float("-inf"), nothing))
     return found

@@ -138,6 +138,7 @@ def search(
     eos: int,
     forbidden: Sequence[int] = (),
     generator: torch.Generator | None = None,
+    keep_weights: bool = True,
 ) -> list[list[Hypothesis]]:
     """Decode a batch of sentences.
 
@@ -146,7 +147,7 @@ def search(
     (they are equally long), ended ones by GNMT's score.
 
     Args:
-        step: advances the decoder by one piece. Its log-probabilities are overwritten here, its weights are kept.
+        step: advances the decoder by one piece. Its log-probabilities are overwritten here.
         state: the decoder's state, one row a sentence.
         source_lengths: [B], EOS counted, on the decoder's device.
         options: how to search.
@@ -154,9 +155,12 @@ def search(
         eos: id that ends a hypothesis.
         forbidden: ids that are never produced.
         generator: for sampling, on the decoder's device; None: torch's own.
+        keep_weights: keep every step's attention for the hypotheses, B * K * S numbers a step. The search itself does
+            not need them, not even for the coverage penalty, which sums as it goes.
 
     Returns:
         For every sentence its ``n_best`` hypotheses, best first; fewer where there are no more (beam above vocabulary).
+        Where every sequence has probability 0, one empty hypothesis of score -inf.
     """
     if not len(source_lengths):
         return []
@@ -170,7 +174,7 @@ def search(
         eos=eos,
         forbidden=forbidden,
     )
-    history = History(len(source_lengths))
+    history = History(len(source_lengths), keep_weights=keep_weights)
     live = _Live.first(source_lengths, limits, bos, options)
     length = 0
     while len(live.sentences):

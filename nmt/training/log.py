@@ -10,7 +10,6 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -151,7 +150,6 @@ class ProgressLog(Log):
         """Write to standard error; ``terminal`` None asks it whether it is one."""
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
         self._bar: tqdm[Any] | None = None
-        self._open = ExitStack()
 
     def write(self, record: Record) -> None:
         """Show a record: a line, or with a bar, for training, its changing text."""
@@ -170,17 +168,16 @@ class ProgressLog(Log):
 
     def close(self) -> None:
         """Leave the bar as it is and the terminal to others."""
-        self._open.close()
-        self._bar = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
     def _shown(self) -> "tqdm[Any]":
         if self._bar is None:
             from tqdm import tqdm
-            from tqdm.contrib.logging import logging_redirect_tqdm
 
             layout = "{percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-            self._bar = self._open.enter_context(tqdm(total=1.0, bar_format=layout, file=sys.stderr))
-            self._open.enter_context(logging_redirect_tqdm())
+            self._bar = tqdm(total=1.0, bar_format=layout, file=sys.stderr)
         return self._bar
 
 

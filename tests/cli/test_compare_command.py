@@ -44,6 +44,15 @@ def test_table_of_runs(nmt, runs):
     assert "Not finished: unfinished." in result.lines
 
 
+def test_attention_that_departs_from_its_preset_is_named(nmt, runs, tmp_path):
+    config = runs[2] / "config.yaml"
+    write_text(config, config.read_text().replace("choices:\n", "choices:\n  attention/score: dot\n"))
+    result = nmt("compare", *runs, "--samples", "20", "--output", tmp_path / "c.json")
+    assert cells(result, "unfinished")[0] == "bahdanau, score=dot"
+    named = [run["attention"] for run in json.loads((tmp_path / "c.json").read_text())["runs"]]
+    assert named == ["mean", "luong_general", "bahdanau, score=dot"]
+
+
 def test_p_value_and_interval(nmt, runs, tmp_path):
     output = tmp_path / "c.json"
     nmt("compare", *runs, "--samples", "200", "--output", output)

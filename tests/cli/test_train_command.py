@@ -290,6 +290,16 @@ def test_failing_job_of_a_sweep_is_reported_and_the_others_run(
     assert len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 1
 
 
+def test_run_dir_that_cannot_be_made_and_unknown_options_are_told_in_words(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):  # the outermost level, nmt.cli.common.exit_code, makes it exit code 2
+        main(command(corpus, tmp_path / "file" / "run"))
+    assert main(command(corpus, tmp_path / "run", "attention=nonesuch")) == 2
+    assert "luong_general" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -316,7 +326,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_run(
     assert main(command(corpus, tmp_path / "run", *(prefix + override).split())) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
-    assert not (tmp_path / "run" / "config.yaml").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_corpus_without_test_or_validation(corpus: Path, tmp_path: Path) -> None:

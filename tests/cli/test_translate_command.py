@@ -31,6 +31,23 @@ def test_one_line_out_for_each_line_in_and_in_order(nmt, run):
     assert len(set(result.lines)) == 4
 
 
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [([], False), (["--n-best", "2"], False), (["--alignments", "links"], True), (["--heatmap", "map.html"], True)],
+)
+def test_attention_is_kept_only_where_it_is_written(nmt, run, monkeypatch, tmp_path, arguments, kept):
+    given = []
+
+    def spied(*positional, keep_weights, **options):
+        given.append(keep_weights)
+        return translate_lines(*positional, keep_weights=keep_weights, **options)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nmt.cli.translate.translate_lines", spied)
+    assert nmt("translate", run.path, *arguments, given=TEXT).code == 0
+    assert given == [kept]
+
+
 def test_last_line_of_standard_error_tells_the_speed(nmt, run):
     last = nmt("translate", run.path, given=TEXT).err.splitlines()[-1]
     found = re.fullmatch(

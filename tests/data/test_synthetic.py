@@ -20,7 +20,7 @@ from nmt.data.synthetic.clauses import (
     sentence,
 )
 from nmt.data.synthetic.generation import Generator, _shows_subject
-from nmt.data.synthetic.lexicon import ADJECTIVES, ADVERBS, DETERMINERS, NOUNS, PREPOSITIONS, PRONOUNS
+from nmt.data.synthetic.lexicon import ADJECTIVES, DETERMINERS, FREQUENCIES, MANNERS, NOUNS, PRONOUNS, TIMES
 from nmt.data.synthetic.nominals import Both, Name, NounPhrase, PrepositionalPhrase, Pronoun
 from nmt.data.synthetic.predicates import Predicate
 from nmt.data.synthetic.verbs import (
@@ -37,6 +37,13 @@ from nmt.data.synthetic.verbs import (
 from nmt.errors import ConfigError
 
 VERB = {(verb.base, verb.frame): verb for verb in VERBS}
+PREPOSITION = {
+    preposition.english: preposition for preposition in (lexicon.IN, lexicon.INTO, lexicon.UNDER, lexicon.BEHIND)
+}
+ADVERB = {
+    " ".join(adverb.english): adverb
+    for adverb in (*TIMES["past"], *TIMES["present"], *TIMES["future"], *FREQUENCIES, *MANNERS, *lexicon.OPENERS)
+}
 
 
 def np(words: str, **options) -> NounPhrase:
@@ -57,7 +64,7 @@ def me(english: str) -> Pronoun:
 
 def at(words: str, **options) -> PrepositionalPhrase:
     preposition, rest = words.split(" ", 1)
-    return PrepositionalPhrase(PREPOSITIONS[preposition], np(rest, **options))
+    return PrepositionalPhrase(PREPOSITION[preposition], np(rest, **options))
 
 
 def does(base: str, frame: str = "none", tense=PRESENT, **options) -> Predicate:
@@ -82,7 +89,7 @@ LITERAL = {
             Clause(
                 np("my teacher"),
                 (does("help", "dative", PERFECT, dative=np("the boy")),),
-                ADVERBS["today"],
+                ADVERB["today"],
             )
         ],
         "Today my teacher has helped the boy.",
@@ -105,7 +112,7 @@ LITERAL = {
         [
             Clause(
                 np("the king"),
-                (does("invite", "accusative", PAST, accusative=np("the guest"), time=ADVERBS["yesterday"]),),
+                (does("invite", "accusative", PAST, accusative=np("the guest"), time=ADVERB["yesterday"]),),
             )
         ],
         "The king invited the guest yesterday.",
@@ -117,7 +124,7 @@ LITERAL = {
             Clause(
                 np("the farmer"),
                 (does("pick", "accusative", PAST_MODALS["want"], accusative=me("he")),),
-                ADVERBS["on Monday"],
+                ADVERB["on Monday"],
             )
         ],
         "On Monday the farmer wanted to pick him up.",
@@ -312,7 +319,7 @@ LITERAL = {
                         place=at(
                             "in the castle",
                             relative=PrepositionRelative(
-                                PREPOSITIONS["behind"],
+                                PREPOSITION["behind"],
                                 Clause(np("the bear"), (does("sleep"),)),
                             ),
                         ),
@@ -406,7 +413,7 @@ LITERAL = {
         "0-0 4-1 1-2 2-3 3-4 6-5 5-6 6-7 7-8 8-9 9-10 10-11 12-12 11-13 13-14 14-15 16-16 15-17 16-18",
     ),
     "sie as an object stays behind the subject": (
-        [Clause(np("the girl"), (does("ask", "accusative", PAST, accusative=me("she")),), ADVERBS["in the evening"])],
+        [Clause(np("the girl"), (does("ask", "accusative", PAST, accusative=me("she")),), ADVERB["in the evening"])],
         "In the evening the girl asked her.",
         "Am Abend fragte das Mädchen sie.",
         "0-0 1-0 2-1 5-2 3-3 4-4 6-5",
@@ -438,8 +445,8 @@ LITERAL = {
                         "accusative",
                         PERFECT,
                         accusative=np("a cup"),
-                        frequency=ADVERBS["often"],
-                        manner=ADVERBS["slowly"],
+                        frequency=ADVERB["often"],
+                        manner=ADVERB["slowly"],
                         place=at("in the kitchen"),
                     ),
                 ),

@@ -11,19 +11,25 @@ from nmt.data.corpus import GoldLinks
 from nmt.data.tokenizer import CharacterTokenizer, WordTokenizer
 from nmt.data.vocabulary import UNK
 from nmt.errors import DataError
+from nmt.evaluation import batching
 from nmt.evaluation.alignment import Sentence, word_alignment
-from nmt.evaluation.forced import align_lines, forced_weights, score_alignments
+from nmt.evaluation.forced import _weights, align_lines, score_alignments
+
+
+def forced_weights(model, pairs, batch_tokens):
+    found = dict(_weights(model, pairs, batch_tokens=batch_tokens, device="cpu"))
+    return [found[index] for index in range(len(pairs))]
 
 
 def test_weights_are_those_of_each_pair_alone(model):
     sources = [[4, 5, 6], [7], [8, 9, 10, 11, 12, 4, 5], [6, 7]]
     targets = [[4], [5, 6, 7, 8, 9], [4, 5], [6, 7]]
     pairs = EncodedPairs.from_lists(sources, targets)
-    together = forced_weights(model, pairs, batch_tokens=30, device="cpu")
+    together = forced_weights(model, pairs, batch_tokens=30)
     assert max(call.rows for call in model.calls) > 1
     for index, weights in enumerate(together):
         assert weights.shape == (len(targets[index]) + 1, len(sources[index]) + 1)
-        (alone,) = forced_weights(model, pairs.select([index]), batch_tokens=30, device="cpu")
+        (alone,) = forced_weights(model, pairs.select([index]), batch_tokens=30)
         # the fake model clamps at the padded width, so compare where both have a source position
         rows = len(sources[index]) + 1
         np.testing.assert_array_equal(weights[:rows], alone[:rows])
@@ -31,10 +37,16 @@ def test_weights_are_those_of_each_pair_alone(model):
 
 def test_model_is_evaluated_within_bounds_and_put_back(model):
     model.train()
-    forced_weights(model, EncodedPairs.from_lists([[4, 5]] * 9, [[6]] * 9), batch_tokens=9, device="cpu")
+    forced_weights(model, EncodedPairs.from_lists([[4, 5]] * 9, [[6]] * 9), batch_tokens=9)
     assert [call.rows for call in model.calls] == [3, 3, 3]
     assert all(call.inference and not call.training for call in model.calls)
     assert model.training
+
+
+def test_long_pairs_make_smaller_batches(model, monkeypatch):
+    monkeypatch.setattr(batching, "_GRID", 50)
+    forced_weights(model, EncodedPairs.from_lists([[4]] * 4, [[6] * 4] * 4), batch_tokens=1000)
+    assert [call.rows for call in model.calls] == [2, 2]
 
 
 def test_links_at_both_shifts(model, tokenizers):

@@ -7,6 +7,7 @@ import pytest
 
 from nmt.data.batches import EncodedPairs
 from nmt.data.vocabulary import BOS, EOS
+from nmt.evaluation import batching
 from nmt.evaluation import perplexity as module
 from nmt.evaluation.perplexity import corpus_perplexity
 
@@ -50,6 +51,17 @@ def test_model_is_put_back(model):
     assert model.training
     assert all(call.inference and not call.training for call in model.calls)
     assert all(call.positions <= 12 for call in model.calls)
+
+
+def test_long_pairs_make_smaller_batches(model, monkeypatch):
+    pairs = EncodedPairs.from_lists(SOURCES, TARGETS)
+    whole = corpus_perplexity(model, pairs, batch_tokens=1000, device="cpu")
+    assert [call.rows for call in model.calls] == [5]
+    monkeypatch.setattr(batching, "_GRID", 40)
+    parts = corpus_perplexity(model, pairs, batch_tokens=1000, device="cpu")
+    # 8 and 6 positions alone, then 2 pairs of 4
+    assert [call.rows for call in model.calls[1:]] == [1, 1, 2, 1]
+    assert parts.nll == pytest.approx(whole.nll, rel=1e-7)
 
 
 def test_a_hopeless_model_is_infinitely_perplexed(model):

@@ -14,9 +14,11 @@ from nmt.search import SearchOptions
 LINES = ["w1 w2", "", "w3", " \t\u3000", "w4 w5-w6 w7 w8", "w9", "w10 w11 w12 w0 w1 w2 w3"]
 
 
-def _translate(model, tokenizers, lines, *, batch_tokens=40, **options):
+def _translate(model, tokenizers, lines, *, batch_tokens=40, keep_weights=True, **options):
     options = SearchOptions(**{"beam": 3, **options})
-    return translate_lines(model, tokenizers, lines, options, batch_tokens=batch_tokens, device="cpu")
+    return translate_lines(
+        model, tokenizers, lines, options, batch_tokens=batch_tokens, device="cpu", keep_weights=keep_weights
+    )
 
 
 @pytest.mark.parametrize("beam", [1, 3])
@@ -89,6 +91,31 @@ def test_alignments_of_candidates(model, tokenizers):
     assert best.links == [(0, 0), (1, 1)]
     assert len(translation_alignments(found[0], tokenizers, shift=1)) == 2
     assert [alignment.links for alignment in translation_alignments(found[1], tokenizers, shift=0)] == [[], []]
+
+
+def test_without_weights_the_translations_are_the_same(model, tokenizers):
+    with_weights = _translate(model, tokenizers, LINES, n_best=2, coverage_penalty=0.3)
+    without = _translate(model, tokenizers, LINES, n_best=2, coverage_penalty=0.3, keep_weights=False)
+    for one, other in zip(with_weights, without, strict=True):
+        assert [candidate.weights.shape for candidate in other.candidates] == [(0, len(one.source_tokens) + 1)] * 2
+        texts = [[candidate._replace(weights=None) for candidate in line.candidates] for line in (one, other)]
+        assert texts[0] == texts[1]
+
+
+def test_lines_without_a_translation_are_told_once(model, tokenizers, caplog):
+    step = model.step
+
+    def impossible(tokens, state):
+        log_probs, after, weights = step(tokens, state)
+        # lines that begin with w3
+        return log_probs.masked_fill((state.source[:, :1] == 7)[..., None], -torch.inf), after, weights
+
+    model.step = impossible
+    with caplog.at_level("WARNING"):
+        found = _translate(model, tokenizers, [*LINES, "w3 w1"], batch_tokens=2)
+    assert [line.text for line in found] == ["w1 w2", "", "", "", *LINES[4:], ""]
+    (message,) = caplog.messages
+    assert message == "2 of 8 sentences have no translation of non-zero probability; their output is empty."
 
 
 def test_a_very_long_line(model, tokenizers):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nmt.data.batches import EncodedPairs
-from nmt.evaluation.forced import forced_weights
+from nmt.evaluation.forced import _weights
 from nmt.evaluation.perplexity import corpus_perplexity
 from nmt.evaluation.translate import translate_lines
 from nmt.model.attention import Attention, GeneralScore, Softmax, WeightedMean
@@ -69,7 +69,7 @@ def test_forcing_a_translation_gives_the_attention_and_the_probability_it_was_fo
     found = [line for line in _translate(real_model, tokenizers, batch_tokens=1000, beam=3, n_best=2) if line.text]
     candidates = [(line.source_tokens, candidate) for line in found for candidate in line.candidates]
     pairs = EncodedPairs.from_lists([source for source, _ in candidates], [best.tokens for _, best in candidates])
-    weights = forced_weights(real_model, pairs, batch_tokens=50, device="cpu")
+    weights = dict(_weights(real_model, pairs, batch_tokens=50, device="cpu"))
     for index, (_, candidate) in enumerate(candidates):
         np.testing.assert_allclose(weights[index], candidate.weights, atol=1e-5)
         alone = corpus_perplexity(real_model, pairs.select([index]), batch_tokens=50, device="cpu")

@@ -26,6 +26,7 @@ from nmt.data.batches import Batch
 from nmt.data.vocabulary import BOS, PAD
 from nmt.model import TranslationModel, arithmetic
 from nmt.model.attention import LocalPredictive, NoAlignment
+from nmt.model.encoder import mask_from_lengths
 from nmt.training.loss import batch_loss
 
 SCORE = "decoder.attention.score."
@@ -100,7 +101,8 @@ def test_weights_are_a_distribution_over_real_positions(variant, cell):
     model, batch, weights = one.model, one.batch, one.decoded.weights
     assert weights.shape == (len(batch), batch.target_in.shape[1], batch.source.shape[1])
     assert (weights >= 0).all() and weights.isfinite().all()
-    assert not weights[(~batch.source_mask).unsqueeze(1).expand_as(weights)].any(), "weight on padding"
+    padding = ~mask_from_lengths(batch.source_lengths, batch.source.shape[1])
+    assert not weights[padding.unsqueeze(1).expand_as(weights)].any(), "weight on padding"
     alignment, sums = model.decoder.attention.alignment, weights.sum(-1)
     assert model.has_weights != isinstance(alignment, NoAlignment)
     if isinstance(alignment, NoAlignment):

@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ PENALTIES = [
 ]
 
 
-def run(model, options, forbidden=()):
+def run(model, options, forbidden=(), **more):
     return search(
         model.step,
         model.start(),
@@ -29,6 +30,7 @@ def run(model, options, forbidden=()):
         bos=BOS,
         eos=EOS,
         forbidden=forbidden,
+        **more,
     )
 
 
@@ -81,6 +83,37 @@ def test_scores_and_weights_are_the_models_for_the_same_tokens():
             assert hypothesis.score == pytest.approx(score(model, sentence, hypothesis.tokens, options), abs=1e-4)
             assert hypothesis.weights.dtype == torch.float32
             torch.testing.assert_close(hypothesis.weights, attention(model, sentence, hypothesis.tokens))
+
+
+@pytest.mark.parametrize("penalties", [{"beam": 1}, {"beam": 4, "n_best": 4, "coverage_penalty": 0.3}], ids=str)
+def test_weights_are_kept_only_on_demand(penalties):
+    model = TableModel(vocabulary=9, source_lengths=[7, 2, 4, 6], seed=3)
+
+    def found_and_alive(*, keep_weights):
+        """The hypotheses, and of each step how many steps' weights were still held at its end."""
+        held, alive = [], []
+
+        def step(tokens, state):
+            log_probs, after, weights = model.step(tokens, state)
+            held.append(weakref.ref(weights))
+            alive.append(sum(reference() is not None for reference in held))
+            return log_probs, after, weights
+
+        options = SearchOptions(min_length=5, **penalties)
+        lengths = model.source_lengths
+        found = search(
+            step, model.start(), source_lengths=lengths, options=options, bos=BOS, eos=EOS, keep_weights=keep_weights
+        )
+        return found, alive
+
+    many, all_alive = found_and_alive(keep_weights=True)
+    few, some_alive = found_and_alive(keep_weights=False)
+    assert all_alive == list(range(1, len(all_alive) + 1))
+    assert max(some_alive) <= 3 < len(some_alive)
+    for with_weights, without in zip(many, few, strict=True):
+        told = [[(h.tokens, h.score, h.log_prob) for h in hypotheses] for hypotheses in (with_weights, without)]
+        assert told[0] == told[1]
+        assert all(hypothesis.weights.shape == (0, 7) for hypothesis in without)
 
 
 def test_n_best_is_ordered_and_without_repetition():
@@ -200,14 +233,14 @@ def test_no_bigram_occurs_twice():
         assert len(set(bigrams)) == len(bigrams)
 
 
-def test_an_impossible_sentence_gives_an_empty_hypothesis_and_a_warning(caplog):
+def test_an_impossible_sentence_gives_an_empty_hypothesis():
     model = TableModel(vocabulary=4, source_lengths=[3, 3])
     model.log_probs[:, EOS] = -math.inf
-    with caplog.at_level("WARNING"):
-        found = run(model, SearchOptions(beam=2))
+    found = run(model, SearchOptions(beam=2))
     assert [hypothesis.tokens for (hypothesis,) in found] == [[], []]
     assert found[0][0].score == -math.inf
-    assert "no translation of non-zero probability" in caplog.text
+    assert found[0][0].weights.tolist() == [[0, 0, 0]]
+    assert run(model, SearchOptions(beam=2), keep_weights=False)[0][0].weights.shape == (0, 3)
 
 
 def test_no_sentences():

@@ -346,7 +346,6 @@ BESIDE = Preposition("beside", "neben", "dat")
 INTO = Preposition("into", "in", "acc")
 WITH = Preposition("with", "mit", "dat")
 WITHOUT = Preposition("without", "ohne", "acc")
-PREPOSITIONS = {p.english: p for p in (IN, ON, AT, UNDER, BEHIND, BESIDE, INTO, WITH, WITHOUT)}
 # where somebody can be
 PLACE_PHRASES: tuple[tuple[Preposition, tuple[Noun, ...]], ...] = (
     (IN, _INSIDE),
@@ -399,14 +398,3 @@ MANNERS = _adverbs(
 )
 # sentence adverbs, always fronted
 OPENERS = _adverbs("then dann, therefore deshalb, perhaps vielleicht, unfortunately leider, suddenly plötzlich")
-ADVERBS = {
-    " ".join(a.english): a
-    for a in (
-        *TIMES["past"],
-        *TIMES["present"],
-        *TIMES["future"],
-        *FREQUENCIES,
-        *MANNERS,
-        *OPENERS,
-    )
-}
