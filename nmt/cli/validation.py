@@ -2,7 +2,7 @@
 
 from nmt.assemble import search_options
 from nmt.cli.preparation import Setting
-from nmt.evaluation import corpus_bleu, corpus_perplexity, translate_lines, translation_alignments
+from nmt.evaluation import Translation, corpus_bleu, corpus_perplexity, translate_lines, translation_alignments
 from nmt.model import TranslationModel, arithmetic
 from nmt.report import Heatmap, heatmap_image
 from nmt.training import TensorBoardLog
@@ -25,30 +25,37 @@ class Validation:
     def scores(self, model: TranslationModel) -> dict[str, float]:
         """Return the loss (nats a token, unsmoothed), perplexity and greedy BLEU."""
         setting = self._setting
-        batch_tokens = setting.config.search.batch_tokens
         with arithmetic(bf16=setting.bf16):
-            found = corpus_perplexity(model, self._pairs, batch_tokens=batch_tokens, device=setting.device)
-            self._translations = translate_lines(
-                model,
-                setting.tokenizers,
-                self._sources[: self._decoded],
-                self._options,
-                batch_tokens=batch_tokens,
-                device=setting.device,
+            found = corpus_perplexity(
+                model, self._pairs, batch_tokens=setting.config.search.batch_tokens, device=setting.device
             )
+        self._translations = self._translate(model, self._decoded, keep_weights=False)
         texts = [translation.text for translation in self._translations]
         bleu = corpus_bleu(texts, self._targets[: self._decoded], setting.corpus.target_language)
         return {"loss": found.nll, "perplexity": found.perplexity, "bleu": bleu}
 
     def show(self, model: TranslationModel, step: int) -> None:
         """Write sample translations and an alignment to TensorBoard."""
-        shown = self._translations[:_SAMPLES]
         rows = [
             f"**{translation.source}**\n\n{translation.text}\n\n*{reference}*"
-            for translation, reference in zip(shown, self._targets, strict=False)
+            for translation, reference in zip(self._translations[:_SAMPLES], self._targets, strict=False)
         ]
         self._board.text("samples", "\n\n---\n\n".join(rows), step)
-        if model.has_weights and shown:
-            alignment = translation_alignments(shown[0], self._setting.tokenizers, shift=0)[0]
+        if model.has_weights:
+            (drawn,) = self._translate(model, 1, keep_weights=True)
+            alignment = translation_alignments(drawn, self._setting.tokenizers, shift=0)[0]
             heatmap = Heatmap(alignment.source_words, alignment.target_words, alignment.weights, title=f"step {step}")
             self._board.image("alignment", heatmap_image(heatmap), step)
+
+    def _translate(self, model: TranslationModel, count: int, *, keep_weights: bool) -> list[Translation]:
+        """Translate the first sentences greedily."""
+        with arithmetic(bf16=self._setting.bf16):
+            return translate_lines(
+                model,
+                self._setting.tokenizers,
+                self._sources[:count],
+                self._options,
+                batch_tokens=self._setting.config.search.batch_tokens,
+                device=self._setting.device,
+                keep_weights=keep_weights,
+            )
