@@ -90,7 +90,7 @@ def _run(node: DictConfig) -> None:
 
         run_experiment(from_omegaconf(node), folder)
     except Interrupted as interruption:
-        log.warning("%s; the same command goes on from here", interruption)
+        log.warning("%s; the same command with run_dir=%s goes on from here", interruption, folder.path)
         sys.exit(128 + interruption.signal)
     except KeyboardInterrupt:
         sys.exit(130)
