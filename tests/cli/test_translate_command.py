@@ -320,6 +320,8 @@ def test_interruption(run, name, code):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # a shell's background jobs, and so perhaps this test, ignore SIGINT, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with program:
         program.stdin.write(b"a cat\n")

@@ -65,9 +65,10 @@ def select_sentences(prepared: Operand | Tensor | None, sentences: Tensor) -> Op
 
 def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
     """Softmax over the last axis where ``allowed`` is True, exactly 0 elsewhere, and in a row with nothing allowed."""
-    # the lowest number and not minus infinity: a row with nothing allowed would be 0 / 0
-    masked = torch.where(allowed, scores, torch.finfo(scores.dtype).min)
-    return torch.softmax(masked, dim=-1) * allowed
+    # the lowest number and not minus infinity, nor a score that is: a row with nothing allowed would be 0 / 0
+    lowest = torch.finfo(scores.dtype).min
+    allowed = allowed & (scores > lowest)
+    return torch.softmax(torch.where(allowed, scores, lowest), dim=-1) * allowed
 
 
 class Score(nn.Module, ABC):
