@@ -22,9 +22,16 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Undo what a command does to the program's logger, or it would write during later tests."""
-    logger = logging.getLogger("nmt")
-    former = list(logger.handlers), logger.level, logger.propagate
+def fresh_logger() -> Iterator[None]:
+    """Undo what a command, in a test or a fixture, did to the program's logger: it would write during other tests."""
+    _reset_logger()
     yield
-    logger.handlers[:], logger.level, logger.propagate = former
+    _reset_logger()
+
+
+def _reset_logger() -> None:
+    logger = logging.getLogger("nmt")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
