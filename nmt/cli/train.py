@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
-        say(str(error))
+        # "Error merging override KEY=VALUE" leaves what is accepted to its cause
+        reason = f": {str(error.__cause__).splitlines()[0]}" if error.__cause__ else ""
+        say(f"{error}{reason}")
         return 2
     finally:
         sys.argv = former

@@ -298,6 +298,9 @@ def test_run_dir_that_cannot_be_made_and_unknown_options_are_told_in_words(
         main(command(corpus, tmp_path / "file" / "run"))
     assert main(command(corpus, tmp_path / "run", "attention=nonesuch")) == 2
     assert "luong_general" in capsys.readouterr().err
+    assert main(command(corpus, tmp_path / "run", "embedding.tie=four")) == 2
+    message = capsys.readouterr().err
+    assert "embedding.tie=four" in message and "three_way" in message
 
 
 @pytest.mark.parametrize(
