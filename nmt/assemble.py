@@ -1,9 +1,11 @@
 """The one place that turns a configuration, or a run folder, into objects."""
 
+import math
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,16 +16,30 @@ from nmt.data.tokenizer import TokenizerPair
 from nmt.data.vocabulary import EOS, UNK
 from nmt.errors import ConfigError
 from nmt.model import arithmetic
-from nmt.model.attention import Alignment, Attention, Context, Score
+from nmt.model.attention import (
+    Alignment,
+    Annotations,
+    Attention,
+    AttentionParts,
+    Context,
+    Coverage,
+    NoCoverage,
+    Score,
+)
 from nmt.model.decoder import Bridge, Decoder, Readout
 from nmt.model.embedding import Embedding, OutputLayer
 from nmt.model.encoder import Encoder
+from nmt.model.prediction import Prediction
 from nmt.model.translation_model import TranslationModel
 from nmt.run_folder import RunFolder, read_json
 from nmt.search import SearchOptions
 from nmt.training.checkpoint import load_best
 
-_ATTENTION_PARTS = ("score", "alignment", "context", "wiring", "readout", "bridge")
+T = TypeVar("T")
+_ATTENTION_PARTS = (
+    *("form", "annotations", "score", "alignment", "context", "wiring", "readout", "bridge", "prediction"),
+    *("coverage", "coverage_loss"),
+)
 _CELL_PARTS = {"rnn": 1, "gru": 1, "lstm": 2}
 
 
@@ -71,6 +87,14 @@ def build_model(config: Config, *, source_size: int, target_size: int, joint: bo
         target_embedding=target_embedding,
         encoder=encoder,
         decoder=decoder,
+        prediction=build(
+            config.attention["prediction"],
+            Prediction,
+            "attention.prediction",
+            hidden_size=config.decoder.hidden_size,
+            embedding_size=config.embedding.size,
+            context_size=decoder.attention.size,
+        ),
         output=_build_output(config, decoder, target_embedding, target_size),
     )
 
@@ -98,16 +122,39 @@ def _build_embeddings(
 
 
 def _build_attention(config: Config, encoder: Encoder) -> Attention:
-    sizes = {"query_size": config.decoder.hidden_size, "key_size": encoder.size}
     parts = config.attention
     for name in parts:
         if name not in _ATTENTION_PARTS:
             raise ConfigError(f"attention.{name} is not an option; accepted: {', '.join(_ATTENTION_PARTS)}")
-    return Attention(
-        build(parts["score"], Score, "attention.score", **sizes),
-        build(parts["alignment"], Alignment, "attention.alignment", **sizes),
-        build(parts["context"], Context, "attention.context", **sizes),
+    missing = [name for name in _ATTENTION_PARTS if name not in parts]
+    if missing:
+        raise ConfigError(f"attention lacks {', '.join(missing)}")
+
+    def part(name: str, base: type[T], **sizes: int) -> T:
+        return build(parts[name], base, f"attention.{name}", **sizes)
+
+    made = AttentionParts(
+        annotations=lambda source_size: part("annotations", Annotations, source_size=source_size),
+        score=lambda query_size, key_size: part("score", Score, query_size=query_size, key_size=key_size),
+        coverage=_coverage(parts),
+        alignment=lambda query_size: part("alignment", Alignment, query_size=query_size),
+        context=lambda value_size, source_size: part(
+            "context", Context, value_size=value_size, source_size=source_size
+        ),
     )
+    sizes = {"query_size": config.decoder.hidden_size, "source_size": encoder.size}
+    return build(parts["form"], Attention, "attention.form", parts=made, **sizes)
+
+
+def _coverage(parts: Mapping[str, Any]) -> Callable[[Score, int], NoCoverage]:
+    given, loss = parts["coverage"], parts["coverage_loss"]
+    if not isinstance(given, bool):
+        raise ConfigError(f"attention.coverage={given!r} is not accepted; it must be true or false")
+    if isinstance(loss, bool) or not isinstance(loss, int | float) or not 0 <= loss < math.inf:
+        raise ConfigError(f"attention.coverage_loss={loss!r} is not accepted; it must be at least 0")
+    if not given:
+        return lambda score, query_size: NoCoverage()
+    return lambda score, query_size: Coverage(score.shift_size(query_size), float(loss))
 
 
 def _build_decoder(config: Config, encoder: Encoder) -> Decoder:
@@ -119,7 +166,7 @@ def _build_decoder(config: Config, encoder: Encoder) -> Decoder:
         "attention.readout",
         hidden_size=options.hidden_size,
         embedding_size=embedding.size,
-        context_size=attention.context.size,
+        context_size=attention.size,
         default_size=options.hidden_size if embedding.tie is Tie.none else embedding.size,
     )
     bridge = build(

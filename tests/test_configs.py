@@ -70,8 +70,8 @@ def test_presets_choose_as_their_papers_do():
 
 
 def test_what_is_no_part_of_attention_is_refused_by_name():
-    with pytest.raises(ConfigError, match=r"attention\.coverage is not an option; accepted: score, alignment, "):
-        built("+attention.coverage=true")
+    with pytest.raises(ConfigError, match=r"attention\.cover is not an option; accepted: form, annotations, score, "):
+        built("+attention.cover=true")
 
 
 def test_one_part_can_be_exchanged():
@@ -85,7 +85,7 @@ COMPONENTS = [(group, name) for group, name in OPTIONS if group in ("data", "tok
 # constructor arguments that are not for the user: sizes of other parts, and those parts
 GIVEN = {
     *("query_size", "key_size", "hidden_size", "embedding_size", "context_size", "default_size", "backward_size"),
-    *("source_size", "source_parts", "layers", "parts", "readout", "attention"),
+    *("source_size", "value_size", "source_parts", "layers", "parts", "readout", "attention"),
 }
 
 

@@ -34,6 +34,8 @@ class Batch:
         target_out: [B, T] int64, the target and EOS.
         target_lengths: [B] int64, EOS counted.
         target_tokens: real positions of ``target_out``, EOS counted; an int, so that reading it waits for no device.
+        copies: [B, S] int64, the target id that each source position is a copy of (EOS of EOS), padded with PAD; None
+            where nothing is copied.
     """
 
     source: Tensor
@@ -42,6 +44,7 @@ class Batch:
     target_out: Tensor
     target_lengths: Tensor
     target_tokens: int
+    copies: Tensor | None = None
 
     def __len__(self) -> int:
         return self.source.shape[0]
@@ -54,7 +57,9 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with its tensors on ``device``."""
         names = ("source", "source_lengths", "target_in", "target_out", "target_lengths")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        copies = None if self.copies is None else self.copies.to(device, non_blocking=True)
+        return replace(self, **moved, copies=copies)
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:
@@ -140,14 +145,22 @@ def _starts(lengths: np.ndarray, *, closed: bool = False) -> np.ndarray:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Sentence pairs as ids, without BOS and EOS."""
+    """Sentence pairs as ids, without BOS and EOS.
+
+    Attributes:
+        source: source ids.
+        target: target ids.
+        copies: as long as ``source``, the target id that each source token is a copy of; None where nothing is copied.
+    """
 
     source: FlatSequences
     target: FlatSequences
+    copies: FlatSequences | None = None
 
     def __post_init__(self) -> None:
         if len(self.source) != len(self.target):
             raise DataError(f"{len(self.source)} source and {len(self.target)} target sentences are no pairs")
+        assert self.copies is None or len(self.copies) == len(self.source), "copies of each source"
 
     @classmethod
     def from_lists(cls, sources: Ids, targets: Ids) -> Self:
@@ -165,7 +178,8 @@ class EncodedPairs:
     def select(self, indices: np.ndarray | Sequence[int]) -> EncodedPairs:
         """Return the pairs at ``indices``, in that order."""
         indices = np.asarray(indices, np.int64)
-        return EncodedPairs(self.source.select(indices), self.target.select(indices))
+        copies = None if self.copies is None else self.copies.select(indices)
+        return EncodedPairs(self.source.select(indices), self.target.select(indices), copies)
 
     def batch(self, indices: np.ndarray | Sequence[int]) -> Batch:
         """Return the pairs at ``indices`` as one padded batch, in that order."""
@@ -181,6 +195,7 @@ class EncodedPairs:
             target_out=torch.from_numpy(self.target.padded(indices, last=[EOS])),
             target_lengths=torch.from_numpy(target_lengths),
             target_tokens=int(target_lengths.sum()),
+            copies=None if self.copies is None else torch.from_numpy(self.copies.padded(indices, last=[EOS])),
         )
 
 

@@ -108,8 +108,8 @@ def _weights(
     for indices in pair_batches(source_lengths, target_lengths, positions=batch_tokens):
         batch = pairs.batch(indices).to(device)
         with inference(model):
-            _, weights = model(batch.source, batch.source_lengths, batch.target_in)
-        rows = weights.float().cpu().numpy()
+            decoded = model(batch.source, batch.source_lengths, batch.target_in)
+        rows = model.weights(decoded).float().cpu().numpy()
         for index, row in zip(indices, rows, strict=True):
             # a copy, or one small sentence would keep its whole padded batch alive
             yield int(index), row[: target_lengths[index], : source_lengths[index]].copy()

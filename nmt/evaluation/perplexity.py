@@ -4,17 +4,12 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from nmt.data.batches import Batch, EncodedPairs
 from nmt.evaluation.batching import inference, pair_batches
 
 if TYPE_CHECKING:
     from nmt.model import TranslationModel
-
-# logits computed at a time, in elements: 16 MiB of float32
-_LOGITS = 2**22
 
 
 class Perplexity(NamedTuple):
@@ -53,18 +48,9 @@ def corpus_perplexity(
 
 def batch_nll(model: "TranslationModel", batch: Batch) -> float:
     """Return the summed negative log-likelihood, in nats, of the real target tokens of one batch."""
-    readouts, _ = model(batch.source, batch.source_lengths, batch.target_in)
-    real = batch.target_mask
-    readouts, targets = readouts[real], batch.target_out[real]
-    rows = max(1, _LOGITS // len(model.output.bias))
-    chunks = zip(readouts.split(rows), targets.split(rows), strict=True)
-    return sum(_chunk_nll(model, chunk, chunk_targets) for chunk, chunk_targets in chunks)
-
-
-def _chunk_nll(model: "TranslationModel", readouts: Tensor, targets: Tensor) -> float:
-    """Return the summed negative log-likelihood of tokens [n] given readouts [n, F]."""
-    logits = model.output(readouts).float()
-    return functional.cross_entropy(logits, targets, reduction="none").double().sum().item()
+    decoded = model(batch.source, batch.source_lengths, batch.target_in)
+    losses = model.losses(decoded, batch.target_out, batch.target_mask, label_smoothing=0.0, copies=batch.copies)
+    return losses.nll.double().sum().item()
 
 
 def _exponential(nll: float) -> float:

@@ -90,6 +90,13 @@ class CopyModel(nn.Module):
         before = nn.functional.one_hot((steps - 1).clamp(min=0), source.shape[1]).float()
         return self.features(target_in), 0.75 * here + 0.25 * before
 
+    def weights(self, decoded):
+        return decoded[1]
+
+    def losses(self, decoded, targets, mask, *, label_smoothing, copies):
+        log_probs = self.output(decoded[0][mask]).log_softmax(-1)
+        return SimpleNamespace(nll=-log_probs.gather(1, targets[mask].unsqueeze(1)).squeeze(1))
+
 
 @pytest.fixture
 def tokenizers():

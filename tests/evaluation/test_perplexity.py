@@ -8,7 +8,6 @@ import pytest
 from nmt.data.batches import EncodedPairs
 from nmt.data.vocabulary import BOS, EOS
 from nmt.evaluation import batching
-from nmt.evaluation import perplexity as module
 from nmt.evaluation.perplexity import corpus_perplexity
 
 TARGETS = [[5, 6, 7, 8, 9], [4], [], [10, 11, 12], [6, 6]]
@@ -36,13 +35,6 @@ def test_is_per_token_whatever_the_batches(model, batch_tokens):
     assert result.tokens == sum(len(target) + 1 for target in TARGETS)
     assert result.nll == pytest.approx(_reference(model) / result.tokens, rel=1e-6)
     assert result.perplexity == pytest.approx(math.exp(result.nll))
-
-
-def test_chunks_of_logits_change_nothing(model, monkeypatch):
-    pairs = EncodedPairs.from_lists(SOURCES, TARGETS)
-    whole = corpus_perplexity(model, pairs, batch_tokens=100, device="cpu")
-    monkeypatch.setattr(module, "_LOGITS", 2 * model.size)
-    assert corpus_perplexity(model, pairs, batch_tokens=100, device="cpu").nll == pytest.approx(whole.nll, rel=1e-7)
 
 
 def test_model_is_put_back(model):

@@ -8,10 +8,19 @@ from nmt.data.batches import EncodedPairs
 from nmt.evaluation.forced import _weights
 from nmt.evaluation.perplexity import corpus_perplexity
 from nmt.evaluation.translate import translate_lines
-from nmt.model.attention import Attention, GeneralScore, Softmax, WeightedMean
+from nmt.model.attention import (
+    AttentionParts,
+    GeneralScore,
+    NoCoverage,
+    SharedAnnotations,
+    SingleAttention,
+    Softmax,
+    WeightedMean,
+)
 from nmt.model.decoder import AttentionalReadout, FinalBridge, UpdateThenAttend
 from nmt.model.embedding import Embedding, OutputLayer
 from nmt.model.encoder import RecurrentEncoder
+from nmt.model.prediction import VocabularyPrediction
 from nmt.model.translation_model import TranslationModel
 from nmt.search import SearchOptions
 
@@ -24,9 +33,16 @@ def real_model(tokenizers):
     embedding = {"dropout": 0.5, "variational_dropout": False, "word_dropout": 0.1, "unknown": 1, "special": 3}
     size, vocabulary, hidden = 7, tokenizers.source.size, 11
     encoder = RecurrentEncoder(size, cell="gru", hidden_size=5, dropout=0.5)
+    parts = AttentionParts(
+        annotations=SharedAnnotations,
+        score=GeneralScore,
+        coverage=lambda score, query_size: NoCoverage(),
+        alignment=lambda query_size: Softmax(),
+        context=lambda value_size, source_size: WeightedMean(value_size),
+    )
     decoder = UpdateThenAttend(
         embedding_size=size,
-        attention=Attention(GeneralScore(hidden, encoder.size), Softmax(), WeightedMean(encoder.size)),
+        attention=SingleAttention(parts, hidden, encoder.size),
         readout=AttentionalReadout(hidden, encoder.size, hidden),
         bridge=FinalBridge(encoder.size, encoder.final_parts, hidden, layers=1, parts=1),
         cell="gru",
@@ -40,7 +56,12 @@ def real_model(tokenizers):
     output = OutputLayer(hidden, vocabulary, tied=None)
     source, target = (Embedding(vocabulary, size, **embedding) for _ in range(2))
     model = TranslationModel(
-        source_embedding=source, target_embedding=target, encoder=encoder, decoder=decoder, output=output
+        source_embedding=source,
+        target_embedding=target,
+        encoder=encoder,
+        decoder=decoder,
+        prediction=VocabularyPrediction(),
+        output=output,
     )
     with torch.no_grad():
         for parameter in model.parameters():

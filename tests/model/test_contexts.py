@@ -3,12 +3,11 @@ import torch
 from composed import options
 from numpy_model import array, encode, finals
 from reference import attention
-from toys import close, random, randomised
+from toys import close, random, randomised, single_attention
 
 from nmt.errors import ConfigError
 from nmt.model import arithmetic
 from nmt.model.attention import (
-    Attention,
     ConstantScore,
     FixedContext,
     GeneralScore,
@@ -74,10 +73,10 @@ def test_fixed_context_is_what_each_direction_knows_at_its_end(bidirectional, la
 @pytest.mark.parametrize("fast", [True, False])
 def test_attention_composes_score_alignment_and_context(fast):
     score, alignment, context = GeneralScore(H, M), LocalPredictive(H, window=2), WeightedMean(M)
-    module = randomised(Attention(score, alignment, context).double())
+    module = randomised(single_attention(score, alignment, context).double())
     source, query = make_source(), random(B, Q, H, seed=3)
     with arithmetic(fast=fast):
-        attended = module(query, module.prepare(source), 0)
+        attended = module(query, module.prepare(source), 0, module.start(source))
     for b, length in enumerate(LENGTHS):
         attend = _attend(score, alignment, array(source.states[b, :length]))
         for q in range(Q):
@@ -104,4 +103,4 @@ def _attend(score, alignment, states):
 )
 def test_weights_that_nobody_reads_are_refused(alignment, context, message):
     with pytest.raises(ConfigError, match=message):
-        Attention(ConstantScore(), alignment, context)
+        single_attention(ConstantScore(), alignment, context)

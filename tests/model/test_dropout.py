@@ -62,7 +62,7 @@ def test_variational_steps_equal_the_whole(wiring, layers):
     for tokens in batch.target_in.unbind(1):
         step = model.decoder.step(model.target_embedding(tokens.unsqueeze(1)), state)
         state = step.state
-        readouts.append(step.readout)
+        readouts.append(step.readouts)
     torch.testing.assert_close(torch.cat(readouts, 1), whole, rtol=1e-10, atol=1e-10)
     zeros = whole == 0
     assert 0.2 < zeros.double().mean() < 0.6
@@ -97,8 +97,8 @@ def test_fed_readouts_are_dropped_ones():
     model, batch = new_model("attention=luong_general", "decoder.dropout=0.5").train(), toy_batch()
     state = model.encode(batch.source, batch.source_lengths).decoder
     step = model.decoder.step(model.target_embedding(batch.target_in[:, :1]), state)
-    assert (step.readout == 0).any()
-    assert torch.equal(step.state.feed, step.readout)
+    assert (step.readouts == 0).any()
+    assert torch.equal(step.state.feed, step.readouts)
 
 
 def test_word_dropout_never_touches_specials():

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from nmt.assemble import build_model
 from nmt.config import Cell
-from nmt.data.batches import Batch, EncodedPairs
+from nmt.data.batches import Batch, EncodedPairs, FlatSequences
 from nmt.errors import ConfigError
+from nmt.model.attention import AttentionParts, NoCoverage, SharedAnnotations, SingleAttention
 from nmt.training.loss import batch_loss
 
 CELLS = ["rnn", "gru", "lstm"]
@@ -125,6 +126,18 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def single_attention(score, alignment, context, coverage=None):
+    """Attention of these parts."""
+    parts = AttentionParts(
+        annotations=SharedAnnotations,
+        score=lambda *_: score,
+        coverage=lambda *_: coverage or NoCoverage(),
+        alignment=lambda *_: alignment,
+        context=lambda *_: context,
+    )
+    return SingleAttention(parts, 1, 1)
+
+
 def ids(*lengths, size, seed=0):
     """Lists of random tokens, specials apart."""
     generator = np.random.default_rng(seed)
@@ -135,7 +148,14 @@ def toy_batch(source_lengths=(4, 0, 2), target_lengths=(1, 5, 3)):
     """A batch of sentences of these lengths, EOS apart: one of them has nothing but its EOS."""
     sources = ids(*source_lengths, size=SOURCE_SIZE, seed=1)
     targets = ids(*target_lengths, size=TARGET_SIZE, seed=2)
-    return EncodedPairs.from_lists(sources, targets).batch(np.arange(len(sources)))
+    pairs = EncodedPairs.from_lists(sources, targets)
+    copies = FlatSequences.from_lists([copy_ids(source) for source in sources])
+    return EncodedPairs(pairs.source, pairs.target, copies).batch(np.arange(len(sources)))
+
+
+def copy_ids(source):
+    """The target id of which each source token is a copy: the target vocabulary lacks the odd ones."""
+    return [token if token % 2 == 0 else TARGET_SIZE + source.index(token) for token in source]
 
 
 def padded(batch, source, target, filling):
@@ -152,6 +172,7 @@ def padded(batch, source, target, filling):
         fill(batch.target_out, batch.target_lengths, target),
         batch.target_lengths,
         batch.target_tokens,
+        fill(batch.copies, batch.source_lengths, source),
     )
 
 
@@ -167,6 +188,7 @@ def rows(batch, indices):
         batch.target_out[picked, :target],
         target_lengths,
         int(target_lengths.sum()),
+        batch.copies[picked, :source],
     )
 
 

@@ -8,7 +8,10 @@ from torch.nn import functional
 
 from nmt.data.batches import Batch, EncodedPairs
 from nmt.model import arithmetic
-from nmt.training.loss import _CHUNK, _LinearCrossEntropy, batch_loss, linear_cross_entropy
+from nmt.model.cross_entropy import _CHUNK, _LinearCrossEntropy, linear_cross_entropy, token_log_probs
+from nmt.model.decoder import Decoded
+from nmt.model.prediction import VocabularyPrediction
+from nmt.training.loss import batch_loss
 
 F, V, SEED = 5, 11, 3
 
@@ -24,10 +27,10 @@ class Constant(torch.nn.Module):
         self.output = torch.nn.Linear(F, V).double()
 
     def forward(self, source, source_lengths, target_in):
-        class Decoded:
-            readouts = self.table[source_lengths, : target_in.shape[1]]
+        return Decoded(self.table[source_lengths, : target_in.shape[1]], None, None, None, None)
 
-        return Decoded
+    def losses(self, decoded, targets, mask, **options):
+        return VocabularyPrediction().losses(decoded, self.output, targets, mask, **options)
 
 
 def make_batch(lengths=((4, 1), (2, 5), (6, 3))):
@@ -40,7 +43,7 @@ def make_batch(lengths=((4, 1), (2, 5), (6, 3))):
 @pytest.fixture
 def model():
     torch.manual_seed(SEED)
-    return Constant()
+    return Constant().eval()
 
 
 def expected(model, batch, smoothing):
@@ -76,7 +79,7 @@ def test_an_even_guess_costs_the_logarithm_of_the_vocabulary():
     for fast in (True, False):
         with arithmetic(fast=fast):
             loss, nll = linear_cross_entropy(readouts, weight, bias, torch.tensor([1, 5, 7]), 0.2)
-        assert [loss.item(), nll.item()] == pytest.approx([3 * math.log(V)] * 2, rel=1e-6)
+        assert [loss.item(), nll.sum().item()] == pytest.approx([3 * math.log(V)] * 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -148,6 +151,7 @@ def test_chunks_make_no_difference(rows, smoothing):
         with arithmetic(fast=fast):
             loss, nll = linear_cross_entropy(*given, targets, smoothing)
         (3 * loss).backward()
+        assert nll.shape == (rows,)
         found.append([loss.detach(), nll, *(each.grad for each in given)])
     assert_same(*found)
 
@@ -170,7 +174,7 @@ def test_without_gradients_the_loss_is_the_same():
     with torch.no_grad():
         quiet = linear_cross_entropy(*given, targets, 0.1)
     loud = linear_cross_entropy(*given, targets, 0.1)
-    assert not quiet[0].requires_grad and [each.item() for each in quiet] == [each.item() for each in loud]
+    assert not quiet[0].requires_grad and all(torch.equal(one, other) for one, other in zip(quiet, loud, strict=True))
 
 
 def test_extreme_logits_stay_finite():
@@ -179,7 +183,7 @@ def test_extreme_logits_stay_finite():
     weight[3], weight[4] = 1e3, -1e3
     loss, nll = linear_cross_entropy(readouts, weight, torch.zeros(V), torch.tensor([3, 4]), 0.0)
     loss.backward()
-    assert nll.item() == pytest.approx(2 * F * 1e6) and readouts.grad.isfinite().all()
+    assert nll.tolist() == pytest.approx([0, 2 * F * 1e6]) and readouts.grad.isfinite().all()
 
 
 def test_bf16_is_close_and_keeps_types():
@@ -189,5 +193,28 @@ def test_bf16_is_close_and_keeps_types():
         rounded, rounded_nll = linear_cross_entropy(*given, targets, 0.1)
     rounded.backward()
     assert rounded.item() != exact.item()
-    assert (rounded.item(), rounded_nll.item()) == pytest.approx((exact.item(), nll.item()), rel=1e-2)
+    sums = exact.item(), nll.sum().item()
+    assert (rounded.item(), rounded_nll.sum().item()) == pytest.approx(sums, rel=1e-2)
     assert {rounded.dtype, *(each.grad.dtype for each in given)} == {torch.float32}
+
+
+@pytest.mark.parametrize("rows", [1, _CHUNK + 1, 2 * _CHUNK + 17])
+def test_token_log_probs_have_gradients_of_their_own(rows):
+    generator = torch.Generator().manual_seed(SEED)
+    upstream = torch.randn(2, rows, generator=generator, dtype=torch.float64)
+    found = []
+    for fast in (True, False):
+        *given, targets = tensors(rows)
+        with arithmetic(fast=fast):
+            results = token_log_probs(*given, targets)
+        torch.stack(results).mul(upstream).sum().backward()
+        found.append([*(each.detach() for each in results), *(each.grad for each in given)])
+    assert_same(*found)
+    *given, targets = tensors(rows)
+    nll = linear_cross_entropy(*given, targets, 0.0)[1]
+    torch.testing.assert_close(-found[0][0], nll, rtol=1e-12, atol=1e-12)
+
+
+def test_token_log_probs_gradient():
+    *given, targets = tensors(7)
+    assert torch.autograd.gradcheck(lambda *each: token_log_probs(*each, targets), given)

@@ -7,7 +7,7 @@ clause, and both have the same tense with an auxiliary of their own; an object r
 German shows which noun is the subject.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 from typing import NamedTuple, TypeVar
@@ -23,11 +23,12 @@ from nmt.data.synthetic.clauses import (
     Subordinate,
     sentence,
 )
+from nmt.data.synthetic.copies import Copies
 from nmt.data.synthetic.lexicon import GROUPS, THIRD, Adjective, Adverb, Noun, adjectives_for
 from nmt.data.synthetic.nominals import Both, Name, Nominal, NounPhrase, PrepositionalPhrase, Pronoun, RelativeClause
 from nmt.data.synthetic.predicates import Predicate, Tail
 from nmt.data.synthetic.verbs import BE, PLUPERFECT, PRESENT, Tense, Verb
-from nmt.data.synthetic.words import SEMICOLON, Pair
+from nmt.data.synthetic.words import MARKS, SEMICOLON, Pair
 
 T = TypeVar("T")
 _ANYONE = Name(lexicon.NAMES[0])
@@ -66,9 +67,19 @@ class Generator:
         self._past = False
         # a factor of the probability of everything optional, drawn for each sentence
         self._rich = 0.5
+        # where made-up names and numbers of this sentence come from, and those drawn so far
+        self._copies: Copies | None = None
+        self._copied: set[str] = set()
 
-    def pair(self, clauses: int) -> Pair:
-        """Draw a sentence of so many clauses, infinitives included."""
+    def pair(self, clauses: int, copies: Copies | None = None) -> Pair:
+        """Draw a sentence of so many clauses, infinitives included; with ``copies`` one that has a name or number."""
+        self._copies, self._copied = copies, set()
+        pair = self._pair(clauses)
+        while copies is not None and self._copied.isdisjoint(word.rstrip(MARKS) for word in pair.english_words):
+            pair = self._pair(clauses)
+        return pair
+
+    def _pair(self, clauses: int) -> Pair:
         self._past = self._chance(0.5)
         self._rich = 0.1 + 0.9 * self._random()
         drawn = [self._main_clause(size) for size in self._main_sizes(clauses)]
@@ -164,6 +175,8 @@ class Generator:
 
     def _subject(self, relative: int, *, person: bool = False) -> _Subject:
         """Draw a subject; ``relative`` clauses, if any, modify it."""
+        if not relative and self._copying():
+            return _Subject(self._made_up_name(), "person", choices.PERSON_ADJECTIVES)
         drawn = self._random() * (0.78 if person else 1.0)
         if not relative and drawn < 0.2:
             word = self._choice(choices.SUBJECT_PRONOUNS)
@@ -195,6 +208,8 @@ class Generator:
         noun = self._choice(GROUPS[group])
         if relative:
             return self._noun_phrase(noun, definite=definite, relative=relative)
+        if noun.person and self._copying():
+            return self._made_up_name()
         drawn = self._random()
         if noun.person and drawn < 0.22:
             thirds = choices.THIRD_PRONOUNS
@@ -214,12 +229,14 @@ class Generator:
         adjectives = self._adjectives(noun)
         if relative:
             clause = self._relative(noun, plural, relative, adjectives)
-            return NounPhrase(determiner, noun, plural=plural, adjectives=adjectives, relative=clause)
+            label = self._apposition(noun, determiner, plural=plural)
+            return NounPhrase(determiner, noun, plural=plural, adjectives=adjectives, apposition=label, relative=clause)
         if self._optional(0.12):
             owner = self._possessor()
             return NounPhrase(lexicon.IMPLIED, noun, plural=plural, adjectives=adjectives, possessor=owner)
         modifier = self._modifier(noun, subject=subject) if self._optional(0.15) else None
-        return NounPhrase(determiner, noun, plural=plural, adjectives=adjectives, modifier=modifier)
+        label = self._apposition(noun, determiner, plural=plural)
+        return NounPhrase(determiner, noun, plural=plural, adjectives=adjectives, apposition=label, modifier=modifier)
 
     def _determiner(self, *, plural: bool, definite: bool, no: bool) -> lexicon.Determiner:
         if no and not definite and self._chance(0.05):
@@ -263,7 +280,31 @@ class Generator:
         determiner = self._determiner(plural=plural, definite=True, no=False)
         adjectives = self._adjectives(noun)
         clause = self._relative(noun, plural, relative, adjectives) if relative else None
-        return NounPhrase(determiner, noun, plural=plural, adjectives=adjectives, relative=clause)
+        label = self._apposition(noun, determiner, plural=plural)
+        return NounPhrase(determiner, noun, plural=plural, adjectives=adjectives, apposition=label, relative=clause)
+
+    # made-up names and numbers, which both languages write alike
+
+    def _copying(self) -> bool:
+        """Tell whether a name or number goes where it may; never, and nothing is drawn, in a sentence without."""
+        return self._copies is not None and self._chance(0.3)
+
+    def _copy(self, draw: Callable[[], str]) -> str:
+        text = draw()
+        self._copied.add(text)
+        return text
+
+    def _made_up_name(self) -> Name:
+        assert self._copies is not None, "a sentence with copies"
+        return Name(self._copy(self._copies.name))
+
+    def _apposition(self, noun: Noun, determiner: lexicon.Determiner, *, plural: bool) -> tuple[tuple[str, str], ...]:
+        """Draw *the teacher Marovik*, *the room number 4711* or nothing; what is definite and singular has it."""
+        if plural or not determiner.definite or determiner in choices.QUANTIFIERS or not self._copying():
+            return ()
+        assert self._copies is not None, "a sentence with copies"
+        text = self._copy(self._copies.name if noun.person else self._copies.number)
+        return ((text, text),) if noun.person else (("number", "Nummer"), (text, text))
 
     # predicates
 

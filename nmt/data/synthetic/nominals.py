@@ -1,8 +1,8 @@
 """Rules for noun phrases: each node makes its English and its German at once, given the case.
 
-Links: an article links to the article, adjective to adjective, noun to noun. In *the man's dog* / *der Hund des Mannes*
-the German head's article has no English counterpart and is possibly linked to the possessor. A German word that melts a
-preposition and an article (*im*) is surely linked to both.
+Links: an article links to the article, adjective to adjective, noun to noun, each word of an apposition to its own. In
+*the man's dog* / *der Hund des Mannes* the German head's article has no English counterpart and is possibly linked to
+the possessor. A German word that melts a preposition and an article (*im*) is surely linked to both.
 """
 
 from abc import ABC, abstractmethod
@@ -125,6 +125,7 @@ class NounPhrase(Nominal):
         plural: number.
         adjectives: in order.
         possessor: a singular noun phrase, a name or *whose*.
+        apposition: pairs of an English and a German word after the noun, linked one to one and not inflected.
         modifier: a prepositional phrase after the noun.
         relative: a relative clause after the noun.
     """
@@ -137,6 +138,7 @@ class NounPhrase(Nominal):
         plural: bool = False,
         adjectives: tuple[Adjective, ...] = (),
         possessor: Nominal | None = None,
+        apposition: tuple[tuple[str, str], ...] = (),
         modifier: PrepositionalPhrase | None = None,
         relative: RelativeClause | None = None,
     ) -> None:
@@ -145,6 +147,7 @@ class NounPhrase(Nominal):
         self.plural = plural
         self.adjectives = adjectives
         self.possessor = possessor
+        self.apposition = apposition
         self.modifier = modifier
         self.relative = relative
         self.person = PLURAL if plural else THIRD
@@ -189,7 +192,7 @@ class NounPhrase(Nominal):
         return self._core(IMPLIED, Phrase(owner.english, [article]), Phrase((), owner.german), case)
 
     def _core(self, determiner: Determiner, before: Phrase, after: Phrase, case: Case) -> Phrase:
-        """Put the adjectives and the noun between what goes before and what goes after."""
+        """Put the adjectives, the noun and its apposition between what goes before and what goes after."""
         agreement = self.noun.agreement(self.plural)
         english, german = list(before.english), list(before.german)
         for adjective in self.adjectives:
@@ -198,7 +201,9 @@ class NounPhrase(Nominal):
             german.append(German(adjective.inflected(determiner.declension, case, agreement), [word]))
         word = English(self.noun.english[self.plural])
         noun = German(self.noun.german(case, self.plural), [word])
-        return Phrase([*english, word], [*german, noun, *after.german])
+        named = [English(text) for text, _ in self.apposition]
+        names = [German(text, [name]) for name, (_, text) in zip(named, self.apposition, strict=True)]
+        return Phrase([*english, word, *named], [*german, noun, *names, *after.german])
 
 
 @final

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from nmt.data.corpus import Link
 
 COMMA, SEMICOLON = ",", ";"
-_MARKS = (COMMA, SEMICOLON)
+MARKS = COMMA + SEMICOLON
 
 
 class English:
@@ -43,12 +43,25 @@ class Phrase(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A finished sentence pair; links are (English word, German word), 0-based, ``possible`` contains ``sure``."""
+    """A finished sentence pair; links are (English word, German word), 0-based, ``possible`` contains ``sure``.
 
-    english: str
-    german: str
+    The words stand as inside a sentence, each with the mark after it: no capital at the start, no full stop.
+    """
+
+    english_words: tuple[str, ...]
+    german_words: tuple[str, ...]
     sure: frozenset[Link]
     possible: frozenset[Link]
+
+    @property
+    def english(self) -> str:
+        """The English sentence."""
+        return as_sentence(self.english_words)
+
+    @property
+    def german(self) -> str:
+        """The German sentence."""
+        return as_sentence(self.german_words)
 
 
 def english_comma() -> English:
@@ -62,27 +75,27 @@ def german_comma() -> German:
 
 
 def finish(english: Sequence[English], german: Sequence[German]) -> Pair:
-    """Write both sides as text with a capital and a full stop, and collect the links."""
+    """Write the marks at the words before them and collect the links."""
     source = _place(english)
     target: list[str] = []
     sure: list[Link] = []
     possible: list[Link] = []
     for word in german:
-        if word.text in _MARKS:
+        if word.text in MARKS:
             _punctuate(target, word.text)
             continue
         place = len(target)
         target.append(word.text)
         sure += [(linked.position, place) for linked in word.sure]
         possible += [(linked.position, place) for linked in word.possible]
-    return Pair(_sentence(source), _sentence(target), frozenset(sure), frozenset(sure + possible))
+    return Pair(tuple(source), tuple(target), frozenset(sure), frozenset(sure + possible))
 
 
 def _place(english: Sequence[English]) -> list[str]:
     """Give the English words their positions and return them as text."""
     texts: list[str] = []
     for word in english:
-        if word.text in _MARKS:
+        if word.text in MARKS:
             _punctuate(texts, word.text)
         else:
             word.position = len(texts)
@@ -92,9 +105,10 @@ def _place(english: Sequence[English]) -> list[str]:
 
 def _punctuate(texts: list[str], mark: str) -> None:
     if texts:
-        texts[-1] = texts[-1].rstrip(",;") + (SEMICOLON if texts[-1].endswith(SEMICOLON) else mark)
+        texts[-1] = texts[-1].rstrip(MARKS) + (SEMICOLON if texts[-1].endswith(SEMICOLON) else mark)
 
 
-def _sentence(texts: list[str]) -> str:
-    line = " ".join(texts).rstrip(",;")
+def as_sentence(words: Sequence[str]) -> str:
+    """Return the words as text with a capital and a full stop."""
+    line = " ".join(words).rstrip(MARKS)
     return line[0].upper() + line[1:] + "."

@@ -1,5 +1,6 @@
 """Words as units of text, with a cut-off."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ from nmt.data.vocabulary import SPECIAL_PIECES
 from nmt.data.words import split_words
 from nmt.errors import DataError
 
+_TAG = re.compile(r"<\w+>")
+
 
 @final
 class WordTokenizer(TableTokenizer):
     """Words; one that the vocabulary does not have is UNK.
 
     A token carries the space before it, so `` dog`` and ``dog`` (after a bracket, say) are two tokens and the text
-    comes back as it was. A character of a script without spaces is a word of its own.
+    comes back as it was. A character of a script without spaces is a word of its own, and so is a name in angle
+    brackets between spaces, such as ``<sep>``.
     """
 
     unknown_surface = " \u2047"
@@ -50,7 +54,12 @@ def split_line(line: str, split_punctuation: bool) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def _split_token(token: str) -> tuple[str, ...]:
-    """Cut a token without spaces into words and single punctuation marks and symbols; the first gets a space before."""
+    """Cut a token without spaces into words and single punctuation marks and symbols; the first gets a space before.
+
+    A name in angle brackets (``<sep>``) is a mark of a corpus rather than text, and stays whole.
+    """
+    if _TAG.fullmatch(token):
+        return (f" {token}",)
     parts = []
     for wordlike, characters in groupby(token, key=_is_wordlike):
         run = "".join(characters)
@@ -70,8 +79,8 @@ class WordTrainer(TokenizerTrainer):
 
     Attributes:
         minimum_count: rarer words are unknown.
-        split_punctuation: punctuation marks and symbols are words of their own. False: words are what spaces separate,
-            for text that is tokenised already.
+        split_punctuation: punctuation marks and symbols are words of their own, but for those of ``<sep>``. False:
+            words are what spaces separate, for text that is tokenised already.
     """
 
     minimum_count: int

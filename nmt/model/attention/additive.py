@@ -46,6 +46,16 @@ class AdditiveScore(Score):
             return _Energies.apply(projected, keys.sentences, self.vector)
         return torch.tanh(projected.unsqueeze(2) + keys.sentences.unsqueeze(1)) @ self.vector
 
+    def shift_size(self, query_size: int) -> int:
+        """Return A: the projected keys are moved."""
+        return len(self.vector)
+
+    def forward_shifted(self, query: Tensor, keys: Keys, direction: Tensor, amounts: Tensor) -> Tensor:
+        """Return v_a^T tanh(W_a q + U_a h_j + a_j d), [B, Q, S]."""
+        assert isinstance(keys.sentences, Tensor) and keys.steps is not None
+        moved = keys.sentences.unsqueeze(1) + amounts.unsqueeze(-1) * direction
+        return torch.tanh(keys.steps(query).unsqueeze(2) + moved) @ self.vector
+
 
 class _Energies(torch.autograd.Function):
     """tanh(query [B, Q, A] + keys [B, S, A]) . v [A] -> [B, Q, S], with one large intermediate instead of four.

@@ -1,60 +1,115 @@
-"""Attention, composed of a score, an alignment and a context."""
+"""Attention with one distribution, composed of a score, an alignment and a context; and the maker of such parts."""
 
-from typing import NamedTuple, final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nmt.errors import ConfigError
-from nmt.model.attention.base import Alignment, Context, Memory, Score
+from nmt.model.attention.annotations import Annotations
+from nmt.model.attention.base import Alignment, Attended, Attention, AttentionState, Context, Memory, Score
+from nmt.model.attention.coverage import NoCoverage
 from nmt.model.encoder.base import Encoded
 
 
-class Attended(NamedTuple):
-    """The result of attending: context [B, Q, M] and weights [B, Q, S]."""
+@dataclass(frozen=True)
+class AttentionParts:
+    """Makes the parts of attention as the configuration describes them, in the sizes asked for.
 
-    context: Tensor
-    weights: Tensor
+    Attributes:
+        annotations: (source size) -> keys and values of an encoded batch.
+        score: (query size H, key size) -> a score.
+        coverage: (score, query size H) -> what past weights do to it.
+        alignment: (query size H) -> an alignment.
+        context: (value size, source size) -> a context.
+    """
+
+    annotations: Callable[[int], Annotations]
+    score: Callable[[int, int], Score]
+    coverage: Callable[[Score, int], NoCoverage]
+    alignment: Callable[[int], Alignment]
+    context: Callable[[int, int], Context]
+
+    def single(self, query_size: int, source_size: int) -> "SingleAttention":
+        """Return attention with one distribution."""
+        return SingleAttention(self, query_size, source_size)
 
 
 @final
-class Attention(nn.Module):
+class SingleAttention(Attention):
     """context = read(align(score(query, keys)), values).
+
+    Args:
+        parts: makes its parts.
+        query_size: H.
+        source_size: M, size of the encoder's states.
 
     Raises:
         ConfigError: an alignment without weights under a context that reads them, or the reverse, or under a score.
     """
 
-    def __init__(self, score: Score, alignment: Alignment, context: Context) -> None:
+    def __init__(self, parts: AttentionParts, query_size: int, source_size: int) -> None:
         super().__init__()
-        if alignment.weighs != context.reads_weights:
-            given = "gives weights" if alignment.weighs else "gives no weights"
-            read = "reads weights" if context.reads_weights else "reads no weights"
-            raise ConfigError(
-                f"attention/alignment={type(alignment).__name__} {given} but "
-                f"attention/context={type(context).__name__} {read}; "
-                "context=fixed goes with alignment=none and with no other"
-            )
-        if score.compares and not alignment.weighs:
-            raise ConfigError(
-                f"attention/alignment=none uses no scores: attention/score={type(score).__name__} would never learn; "
-                "take attention/score=constant"
-            )
-        self.score = score
-        self.alignment = alignment
-        self.context = context
+        self.annotations = parts.annotations(source_size)
+        self.score = parts.score(query_size, self.annotations.key_size)
+        self.alignment = parts.alignment(query_size)
+        self.context = parts.context(self.annotations.value_size, source_size)
+        self.coverage = parts.coverage(self.score, query_size)
+        _check(self.score, self.alignment, self.context)
+        self.size = self.context.size
+        self.weighs = self.alignment.weighs
+        self.recurrent = self.alignment.recurrent or self.coverage.recurrent
 
     def prepare(self, source: Encoded) -> Memory:
         """Do, once for the batch, all that does not depend on the decoder."""
+        keys, values = self.annotations(source)
         return Memory(
-            keys=self.score.prepare(source),
-            values=self.context.prepare(source),
+            keys=self.score.prepare(keys),
+            values=self.context.prepare(values),
             mask=source.mask,
             lengths=source.lengths,
             alignment=self.alignment.prepare(),
         )
 
-    def forward(self, query: Tensor, memory: Memory, positions: Tensor | int) -> Attended:
+    def start(self, source: Encoded) -> AttentionState:
+        """Return the alignment's state, then that of coverage."""
+        given = source.mask, source.states
+        return (*self.alignment.start(*given), *self.coverage.start(*given))
+
+    def forward(self, query: Tensor, memory: Memory, positions: Tensor | int, state: AttentionState) -> Attended:
         """Attend with queries [B, Q, H] made for target positions t (a number, or [Q])."""
-        scores = self.score(query, memory.keys)
-        weights = self.alignment(scores, query, memory, positions)
-        return Attended(self.context(weights, memory.values), weights)
+        past, coverage = state[: self.alignment.state_parts], state[self.alignment.state_parts :]
+        scores = self.coverage(self.score, query, memory.keys, coverage)
+        weights, past, notes = self.alignment.align(scores, query, memory, positions, past)
+        after = (*past, *self.coverage.update(coverage, weights))
+        return Attended(self.context(weights, memory.values), weights, after, notes)
+
+    def penalty(self, attended: Attended, nll: Tensor, mask: Tensor) -> Tensor | None:
+        """Return the alignment's and coverage's parts of the loss."""
+        return total_penalty(
+            self.alignment.penalty(attended.notes, nll, mask), self.coverage.penalty(attended.weights, mask)
+        )
+
+
+def total_penalty(*penalties: Tensor | None) -> Tensor | None:
+    """Return the sum of those that are not None; None where all are."""
+    given = [penalty for penalty in penalties if penalty is not None]
+    return sum(given[1:], given[0]) if given else None
+
+
+def _check(score: Score, alignment: Alignment, context: Context) -> None:
+    """Refuse parts that cannot work together."""
+    if alignment.weighs != context.reads_weights:
+        given = "gives weights" if alignment.weighs else "gives no weights"
+        read = "reads weights" if context.reads_weights else "reads no weights"
+        raise ConfigError(
+            f"attention/alignment={type(alignment).__name__} {given} but "
+            f"attention/context={type(context).__name__} {read}; "
+            "context=fixed goes with alignment=none and with no other"
+        )
+    if score.compares and not alignment.weighs:
+        raise ConfigError(
+            f"attention/alignment=none uses no scores: attention/score={type(score).__name__} would never learn; "
+            "take attention/score=constant"
+        )

@@ -1,16 +1,20 @@
-"""The three functions of attention, as interfaces: score, alignment, context; and what they remember of a sentence.
+"""Attention and its parts, as interfaces: score, alignment, context; what they keep of a sentence and of past steps.
 
 A new score, alignment or context is one subclass in one file and one YAML under ``configs/attention``.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nmt.model.encoder.base import Encoded
 from nmt.model.products import Operand
+
+AttentionState = tuple[Tensor, ...]
+"""What attention remembers of past steps, each part [B, K, ..]; empty where every step stands for itself."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,17 @@ class Keys:
         return replace(self, sentences=select_sentences(self.sentences, sentences))
 
 
+class Prepared(ABC):
+    """A batch of sentences as attention sees it, prepared once and read at every step."""
+
+    @abstractmethod
+    def select(self, sentences: Tensor) -> "Prepared":
+        """Return what was prepared of the sentences [B'] of the batch."""
+
+
 @dataclass(frozen=True)
-class Memory:
-    """A batch of sentences as attention sees it, prepared once and read at every step.
+class Memory(Prepared):
+    """A batch of sentences as one score, one alignment and one context see it.
 
     Attributes:
         keys: what the score prepared.
@@ -91,18 +103,75 @@ class Score(nn.Module, ABC):
         A score of minus infinity forbids a position.
         """
 
+    def shift_size(self, query_size: int) -> int:
+        """Return the size of the direction in which :meth:`forward_shifted` moves the keys, given H."""
+        return query_size
+
+    def forward_shifted(self, query: Tensor, keys: Keys, direction: Tensor, amounts: Tensor) -> Tensor:
+        """Return the scores of keys moved along one direction: k_j + a_j d (what coverage does to them).
+
+        For a bilinear score q^T (k_j + a_j d) = score + (q^T d) a_j, which is also what scores without keys do.
+
+        Args:
+            query: [B, Q, H].
+            keys: as prepared.
+            direction: d, of size :meth:`shift_size`.
+            amounts: a, [B, Q, S].
+        """
+        return self(query, keys) + (query @ direction).unsqueeze(-1) * amounts
+
+
+class Aligned(NamedTuple):
+    """Weights [B, Q, S], the alignment's state after them, and what ``Alignment.penalty`` wants back, [B, Q, ..]."""
+
+    weights: Tensor
+    state: AttentionState
+    notes: tuple[Tensor, ...] = ()
+
 
 class Alignment(nn.Module, ABC):
     """How scores become weights over positions.
 
+    An alignment whose steps stand for themselves defines ``forward``; one that looks back at its last step defines
+    ``start`` and ``align`` too, and says ``recurrent``.
+
     Attributes:
         weighs: False if there are no weights (all zero), so that nothing is aligned or drawn.
+        recurrent: whether a step needs the state of the step before, so that steps cannot be made at once.
+        state_parts: number of tensors in its state.
     """
 
     weighs: bool = True
+    recurrent: bool = False
+    state_parts: int = 0
 
     def prepare(self) -> Operand | None:
         """Return what the steps need of this module's own parameters."""
+        return None
+
+    def start(self, mask: Tensor, like: Tensor) -> AttentionState:
+        """Return the state before the first step, parts [B, 1, ..].
+
+        Args:
+            mask: [B, S].
+            like: a tensor of the type that the state should have.
+        """
+        return ()
+
+    def align(
+        self, scores: Tensor, query: Tensor, memory: Memory, positions: Tensor | int, state: AttentionState
+    ) -> Aligned:
+        """Return the weights and the state after them; arguments as in ``forward``, and the state before."""
+        return Aligned(self(scores, query, memory, positions), state)
+
+    def penalty(self, notes: tuple[Tensor, ...], nll: Tensor, mask: Tensor) -> Tensor | None:
+        """Return what is added to the loss, summed over real target tokens; None for nothing.
+
+        Args:
+            notes: those of all target positions, [B, T, ..].
+            nll: [B, T], negative log-likelihood of each target token, without gradient.
+            mask: [B, T], True on real target tokens.
+        """
         return None
 
     @abstractmethod
@@ -135,3 +204,64 @@ class Context(nn.Module, ABC):
     @abstractmethod
     def forward(self, weights: Tensor, values: Operand | Tensor) -> Tensor:
         """Return context vectors [B, Q, size] for weights [B, Q, S]."""
+
+
+class Attended(NamedTuple):
+    """The result of attending.
+
+    Attributes:
+        context: [B, Q, M].
+        weights: [B, Q, S]; of several heads their mean.
+        state: of the attention after these steps.
+        notes: what :meth:`Attention.penalty` wants back, each [B, Q, ..].
+        heads: [B, Q, N, S], the weights of each of several heads; None of one.
+    """
+
+    context: Tensor
+    weights: Tensor
+    state: AttentionState = ()
+    notes: tuple[Tensor, ...] = ()
+    heads: Tensor | None = None
+
+
+class Attention(nn.Module, ABC):
+    """What a decoder asks with its state, and what it is given.
+
+    Attributes:
+        size: M, of a context vector.
+        weighs: False if there are no weights to align, score and draw.
+        recurrent: whether a step needs the state of the step before.
+    """
+
+    size: int
+    weighs: bool
+    recurrent: bool
+
+    @abstractmethod
+    def prepare(self, source: Encoded) -> Any:
+        """Do, once for the batch, all that does not depend on the decoder; return a :class:`Prepared`."""
+
+    @abstractmethod
+    def start(self, source: Encoded) -> AttentionState:
+        """Return the state before the first step."""
+
+    @abstractmethod
+    def forward(self, query: Tensor, memory: Any, positions: Tensor | int, state: AttentionState) -> Attended:
+        """Attend.
+
+        Args:
+            query: [B, Q, H].
+            memory: what was prepared.
+            positions: the target position t of each query: one number for all, or [Q].
+            state: what is remembered of the steps before.
+        """
+
+    def penalty(self, attended: Attended, nll: Tensor, mask: Tensor) -> Tensor | None:
+        """Return what is added to the loss, summed over real target tokens; None for nothing.
+
+        Args:
+            attended: of all target positions; Q is T.
+            nll: [B, T], negative log-likelihood of each target token, without gradient.
+            mask: [B, T], True on real target tokens.
+        """
+        return None

@@ -13,9 +13,9 @@ from nmt.model.products import Operand
 class WeightedMean(Context):
     """c_i = sum_j alpha_ij h_j (Bahdanau et al. 2015, arXiv:1409.0473v7, eq. 5)."""
 
-    def __init__(self, key_size: int) -> None:
+    def __init__(self, value_size: int) -> None:
         super().__init__()
-        self.size = key_size
+        self.size = value_size
 
     def prepare(self, source: Encoded) -> Operand:
         """The annotations themselves are the values."""
@@ -37,9 +37,9 @@ class FixedContext(Context):
 
     reads_weights = False
 
-    def __init__(self, key_size: int) -> None:
+    def __init__(self, source_size: int) -> None:
         super().__init__()
-        self.size = key_size
+        self.size = source_size
 
     def prepare(self, source: Encoded) -> Tensor:
         """Return C, [B, M]."""

@@ -1,12 +1,13 @@
 """Bahdanau's wiring."""
 
+from dataclasses import replace
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from nmt.model.attention import Attention
-from nmt.model.decoder.base import Decoded, Decoder, DecoderState, Step, words_by_step
+from nmt.model.attention import Attended, Attention
+from nmt.model.decoder.base import Decoded, Decoder, DecoderState, join, words_by_step
 
 
 @final
@@ -17,26 +18,24 @@ class AttendThenUpdate(Decoder):
     """
 
     def __init__(self, *, attention: Attention, **options: Any) -> None:
-        super().__init__(attention=attention, feed_size=attention.context.size, **options)
+        super().__init__(attention=attention, feed_size=attention.size, **options)
 
-    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Step:
-        after, context, weights, read_state = self._advance(projected, state)
-        return Step(after.recurrence.drop(after.recurrence.read(read_state, embedded, context)), after, weights)
+    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
+        attended, after, read_state = self._advance(projected, state)
+        return self._read(read_state, embedded, attended, after)
 
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read a whole target; the readouts, which do not enter the recurrence, are made for all steps at once."""
-        contexts, weights, read_states = [], [], []
+        steps, read_states = [], []
         for projected in words_by_step(self.project, embedded):
-            state, context, weight, read_state = self._advance(projected, state)
-            contexts.append(context)
-            weights.append(weight)
+            attended, state, read_state = self._advance(projected, state)
+            steps.append(attended)
             read_states.append(read_state)
-        readouts = state.recurrence.read(torch.cat(read_states, 1), embedded, torch.cat(contexts, 1))
-        return Decoded(state.recurrence.drop(readouts), torch.cat(weights, 1))
+        return self._read(torch.cat(read_states, 1), embedded, join(steps), state)
 
-    def _advance(self, projected: Tensor, state: DecoderState) -> tuple[DecoderState, Tensor, Tensor, Tensor]:
-        """Return the next state, the context, the weights, and the state that the readout reads."""
-        context, weights = self.attention(state.top, state.memory, state.position)
-        layers, top = self._update(projected, context, state)
-        after = DecoderState(state.memory, state.recurrence, layers, top, None, state.position + 1)
-        return after, context, weights, state.top if self.readout.reads_query else top
+    def _advance(self, projected: Tensor, state: DecoderState) -> tuple[Attended, DecoderState, Tensor]:
+        """Return what was read, the next state, and the state that the readout reads."""
+        attended = self.attention(state.top, state.memory, state.position, state.attention)
+        layers, top = self._update(projected, attended.context, state)
+        after = replace(state, attention=attended.state, layers=layers, top=top, position=state.position + 1)
+        return attended, after, state.top if self.readout.reads_query else top

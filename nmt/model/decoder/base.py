@@ -1,14 +1,14 @@
 """What the two wirings share: the recurrent stack, its state, its start."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nmt.model.attention import Attention, Memory
+from nmt.model.attention import Attended, Attention, AttentionState, Prepared
 from nmt.model.cells import Advance, CellName, CellState, make_cell
 from nmt.model.decoder.bridge import Bridge
 from nmt.model.decoder.readout import Read, Readout
@@ -41,7 +41,8 @@ class DecoderState:
     """Where decoding stands, for B sentences with K hypotheses each.
 
     Attributes:
-        memory: the source.
+        memory: the source, as attention has prepared it.
+        attention: what attention remembers, parts [B, K, ..].
         recurrence: what the steps use.
         layers: of each layer, its cell's state; parts [B, K, H].
         top: output of the top layer, [B, K, H].
@@ -49,7 +50,8 @@ class DecoderState:
         position: t, the number of target tokens read.
     """
 
-    memory: Memory
+    memory: Prepared
+    attention: AttentionState
     recurrence: Recurrence
     layers: tuple[CellState, ...]
     top: Tensor
@@ -68,11 +70,12 @@ class DecoderState:
         rows = (first.unsqueeze(1) * count + beams).flatten()
 
         def pick(tensor: Tensor) -> Tensor:
-            return tensor.flatten(0, 1).index_select(0, rows).view(*beams.shape, -1)
+            return tensor.flatten(0, 1).index_select(0, rows).view(*beams.shape, *tensor.shape[2:])
 
         return replace(
             self,
             memory=self.memory if sentences is None else self.memory.select(sentences),
+            attention=tuple(pick(part) for part in self.attention),
             layers=tuple(tuple(pick(part) for part in state) for state in self.layers),
             top=pick(self.top),
             feed=None if self.feed is None else pick(self.feed),
@@ -80,18 +83,38 @@ class DecoderState:
 
 
 class Decoded(NamedTuple):
-    """Readouts [B, T, F] and attention weights [B, T, S]."""
+    """What the decoder made of Q target words a sentence: of one step in search (Q = K), of a whole target (Q = T).
+
+    Attributes:
+        readouts: [B, Q, F], dropout applied.
+        states: [B, Q, H], the decoder states that the readouts read.
+        embedded: [B, Q, E], the words read.
+        attended: contexts, weights.
+        state: the decoder's state after the last of them.
+    """
 
     readouts: Tensor
-    weights: Tensor
-
-
-class Step(NamedTuple):
-    """One step: readout [B, K, F], the state after it, attention weights [B, K, S]."""
-
-    readout: Tensor
+    states: Tensor
+    embedded: Tensor
+    attended: Attended
     state: DecoderState
-    weights: Tensor
+
+    @property
+    def weights(self) -> Tensor:
+        """Attention weights [B, Q, S]."""
+        return self.attended.weights
+
+
+def join(steps: Sequence[Attended]) -> Attended:
+    """Put the steps of a recurrence, [B, 1, ..] each, one after the other."""
+    heads = [step.heads for step in steps if step.heads is not None]
+    return Attended(
+        context=torch.cat([step.context for step in steps], 1),
+        weights=torch.cat([step.weights for step in steps], 1),
+        state=steps[-1].state,
+        notes=tuple(torch.cat(part, 1) for part in zip(*(step.notes for step in steps), strict=True)),
+        heads=torch.cat(heads, 1) if heads else None,
+    )
 
 
 class Decoder(nn.Module, ABC):
@@ -155,24 +178,37 @@ class Decoder(nn.Module, ABC):
             read=self.readout.prepare(),
             drop=self.dropout.prepare(),
         )
-        memory = self.attention.prepare(encoded)
-        return DecoderState(memory, recurrence, layers, layers[-1][0], self._first_feed(layers[-1][0]), 0)
+        top = layers[-1][0]
+        return DecoderState(
+            memory=self.attention.prepare(encoded),
+            attention=self.attention.start(encoded),
+            recurrence=recurrence,
+            layers=layers,
+            top=top,
+            feed=self._first_feed(top),
+            position=0,
+        )
 
     def project(self, embedded: Tensor) -> Tensor:
         """Return the part of the first layer's pre-activations that the words give, [.., E] -> [.., G * H]."""
         return self.cells[0].project(embedded)  # pyright: ignore
 
-    def step(self, embedded: Tensor, state: DecoderState) -> Step:
+    def step(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read one word a hypothesis, embedded [B, K, E]."""
         return self._step(self.project(embedded), embedded, state)
 
     @abstractmethod
-    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Step:
+    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
         """One step with the word's projection [B, K, G * H] already made."""
 
     @abstractmethod
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read a whole target, embedded [B, T, E], from a state of one hypothesis a sentence."""
+
+    def _read(self, states: Tensor, embedded: Tensor, attended: Attended, after: DecoderState) -> Decoded:
+        """Make the readouts of these states, words and contexts, dropout applied."""
+        use = after.recurrence
+        return Decoded(use.drop(use.read(states, embedded, attended.context)), states, embedded, attended, after)
 
     def _first_feed(self, like: Tensor) -> Tensor | None:
         """Return what is fed at the first step."""

@@ -1,11 +1,12 @@
 """Luong's wiring."""
 
+from dataclasses import replace
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from nmt.model.decoder.base import Decoded, Decoder, DecoderState, Step, words_by_step
+from nmt.model.decoder.base import Decoded, Decoder, DecoderState, join, words_by_step
 from nmt.model.decoder.readout import Readout
 
 
@@ -25,35 +26,44 @@ class UpdateThenAttend(Decoder):
     def _first_feed(self, like: Tensor) -> Tensor | None:
         return like.new_zeros(*like.shape[:-1], self.readout.size) if self.input_feeding else None
 
-    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Step:
+    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
         layers, top = self._update(projected, state.feed, state)
-        context, weights = self.attention(top, state.memory, state.position)
-        readout = state.recurrence.drop(state.recurrence.read(top, embedded, context))
-        feed = readout if self.input_feeding else None
-        after = DecoderState(state.memory, state.recurrence, layers, top, feed, state.position + 1)
-        return Step(readout, after, weights)
+        attended = self.attention(top, state.memory, state.position, state.attention)
+        after = replace(state, attention=attended.state, layers=layers, top=top, position=state.position + 1)
+        decoded = self._read(top, embedded, attended, after)
+        return decoded._replace(state=replace(after, feed=decoded.readouts)) if self.input_feeding else decoded
 
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read a whole target."""
-        return self._with_feeding(embedded, state) if self.input_feeding else self._without_feeding(embedded, state)
+        if self.input_feeding or self.attention.recurrent:
+            return self._by_steps(embedded, state)
+        return self._at_once(embedded, state)
 
-    def _with_feeding(self, embedded: Tensor, state: DecoderState) -> Decoded:
-        readouts, weights = [], []
+    def _by_steps(self, embedded: Tensor, state: DecoderState) -> Decoded:
+        steps = []
         for t, projected in enumerate(words_by_step(self.project, embedded)):
-            readout, state, weight = self._step(projected, embedded[:, t : t + 1], state)
-            readouts.append(readout)
-            weights.append(weight)
-        return Decoded(torch.cat(readouts, 1), torch.cat(weights, 1))
+            steps.append(self._step(projected, embedded[:, t : t + 1], state))
+            state = steps[-1].state
+        return Decoded(
+            readouts=torch.cat([step.readouts for step in steps], 1),
+            states=torch.cat([step.states for step in steps], 1),
+            embedded=embedded,
+            attended=join([step.attended for step in steps]),
+            state=state,
+        )
 
-    def _without_feeding(self, embedded: Tensor, state: DecoderState) -> Decoded:
+    def _at_once(self, embedded: Tensor, state: DecoderState) -> Decoded:
         use = state.recurrence
-        output, below = embedded, embedded
+        output, below, layers = embedded, embedded, []
         for depth, (cell, first) in enumerate(zip(self.cells, state.layers, strict=True)):
             below = use.between[depth - 1](output) if depth else output
             projected = cell.project(below.transpose(0, 1))  # pyright: ignore
-            hidden, _ = cell.run(projected, tuple(part.squeeze(1) for part in first))  # pyright: ignore
+            hidden, others = cell.run(projected, tuple(part.squeeze(1) for part in first))  # pyright: ignore
+            layers.append(tuple(part[-1].unsqueeze(1) for part in (hidden, *others)))
             output = hidden.transpose(0, 1)
             output = output + below if self.residual and depth else output
         positions = torch.arange(embedded.shape[1], device=embedded.device)
-        context, weights = self.attention(output, state.memory, positions)
-        return Decoded(use.drop(use.read(output, embedded, context)), weights)
+        attended = self.attention(output, state.memory, positions, state.attention)
+        position = state.position + embedded.shape[1]
+        after = replace(state, layers=tuple(layers), top=output[:, -1:], position=position)
+        return self._read(output, embedded, attended, after)

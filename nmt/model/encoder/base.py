@@ -23,6 +23,8 @@ class Encoded:
         finals: of each layer, the last states of its parts (h, and c of an LSTM): [B, M], the forward direction's at
             the last real position beside the backward direction's at the first.
         backward_first: [B, M / 2], the top layer's backward state at the first position; None if unidirectional.
+        values: [B, S, M], zero on padding: what attention reads where that is not ``states``; None where it is.
+        tokens: [B, S], the source tokens that were encoded; None where only vectors are known.
     """
 
     states: Tensor
@@ -30,6 +32,8 @@ class Encoded:
     lengths: Tensor
     finals: tuple[tuple[Tensor, ...], ...]
     backward_first: Tensor | None
+    values: Tensor | None = None
+    tokens: Tensor | None = None
 
     @property
     def summary(self) -> Tensor:

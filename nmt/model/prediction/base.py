@@ -1,0 +1,74 @@
+"""What predicts the next target token."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from nmt.model.decoder import Decoded
+from nmt.model.embedding import OutputLayer
+from nmt.model.products import Operand
+
+
+class Losses(NamedTuple):
+    """The loss minimised, summed over real target tokens; and the plain nll of each [n], without gradient."""
+
+    loss: Tensor
+    nll: Tensor
+
+
+class Prediction(nn.Module, ABC):
+    """The distribution over the next target token.
+
+    Subclasses take what they need of these sizes.
+
+    Args:
+        hidden_size: H.
+        embedding_size: E.
+        context_size: M.
+
+    Attributes:
+        copies: whether it needs to know which target token each source position is a copy of.
+    """
+
+    copies: bool = False
+
+    def inputs(self, tokens: Tensor) -> Tensor:
+        """Return ids that have embeddings for predicted ones, [B, K]."""
+        return tokens
+
+    def weights(self, decoded: Decoded) -> Tensor:
+        """Return the attention weights [B, Q, S] to report for predictions."""
+        return decoded.weights
+
+    @abstractmethod
+    def log_probs(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> Tensor:
+        """Return log-probabilities [B, Q, V] (more columns where other tokens than the vocabulary's can be produced).
+
+        Args:
+            decoded: the step or steps.
+            output: the output layer's, maps readouts to logits.
+            copies: [B, S], the target token that each source position is a copy of; None where ``copies`` is False.
+        """
+
+    @abstractmethod
+    def losses(
+        self,
+        decoded: Decoded,
+        output: OutputLayer,
+        targets: Tensor,
+        mask: Tensor,
+        *,
+        label_smoothing: float,
+        copies: Tensor | None,
+    ) -> Losses:
+        """Return the losses of given targets.
+
+        Args:
+            decoded: all steps.
+            output: the output layer.
+            targets: [B, T].
+            mask: [B, T], True on real tokens.
+            label_smoothing: in [0, 1), spread over the whole vocabulary.
+            copies: as in :meth:`log_probs`.
+        """
