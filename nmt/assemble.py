@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from nmt.component import build
-from nmt.config import Config, Device, Precision, SearchConfig, Tie
+from nmt.config import Config, DecoderConfig, Device, Precision, SearchConfig, Tie
 from nmt.config import read as read_config
 from nmt.data.tokenizer import TokenizerPair
 from nmt.data.vocabulary import EOS, UNK
@@ -26,8 +26,8 @@ from nmt.model.attention import (
     NoCoverage,
     Score,
 )
-from nmt.model.decoder import Bridge, Decoder, Readout
-from nmt.model.embedding import Embedding, OutputLayer
+from nmt.model.decoder import Bridge, CausalSelfAttention, Decoder, Readout
+from nmt.model.embedding import Embedding, NoOutputLayer, OutputLayer
 from nmt.model.encoder import Encoder
 from nmt.model.prediction import Prediction
 from nmt.model.translation_model import TranslationModel
@@ -67,7 +67,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> bool:
     )
 
 
-def build_model(config: Config, *, source_size: int, target_size: int, joint: bool) -> TranslationModel:
+def build_model(
+    config: Config, *, source_size: int, target_size: int, joint: bool, separator: int | None = None
+) -> TranslationModel:
     """Construct the model with fresh parameters.
 
     Args:
@@ -75,27 +77,46 @@ def build_model(config: Config, *, source_size: int, target_size: int, joint: bo
         source_size: source vocabulary size.
         target_size: target vocabulary size.
         joint: whether both sides have one vocabulary.
+        separator: id of the source token between the sentences of a line; None where there is none.
 
     Raises:
         ConfigError: parts that do not go together.
     """
     source_embedding, target_embedding = _build_embeddings(config, source_size, target_size, joint=joint)
     encoder = build(config.encoder, Encoder, "encoder", embedding_size=config.embedding.size)
-    decoder = _build_decoder(config, encoder)
+    decoder = _build_decoder(config, encoder, separator)
+    prediction = build(
+        config.attention["prediction"],
+        Prediction,
+        "attention.prediction",
+        hidden_size=config.decoder.hidden_size,
+        embedding_size=config.embedding.size,
+        context_size=decoder.attention.size,
+        target_size=target_size,
+        unknown=UNK,
+    )
+    prediction.check(decoder)
     return TranslationModel(
         source_embedding=source_embedding,
         target_embedding=target_embedding,
         encoder=encoder,
         decoder=decoder,
-        prediction=build(
-            config.attention["prediction"],
-            Prediction,
-            "attention.prediction",
-            hidden_size=config.decoder.hidden_size,
-            embedding_size=config.embedding.size,
-            context_size=decoder.attention.size,
-        ),
-        output=_build_output(config, decoder, target_embedding, target_size),
+        prediction=prediction,
+        output=_build_output(config, decoder, target_embedding, target_size)
+        if prediction.generates
+        else NoOutputLayer(decoder.readout.size),
+    )
+
+
+def build_model_for(config: Config, tokenizers: TokenizerPair) -> TranslationModel:
+    """Construct the model that these tokenizers need; see :func:`build_model`."""
+    separator = config.data.get("sentence_separator")
+    return build_model(
+        config,
+        source_size=tokenizers.source.size,
+        target_size=tokenizers.target.size,
+        joint=tokenizers.joint,
+        separator=None if separator is None else tokenizers.source.token(separator),
     )
 
 
@@ -121,7 +142,7 @@ def _build_embeddings(
     return source, target
 
 
-def _build_attention(config: Config, encoder: Encoder) -> Attention:
+def _build_attention(config: Config, encoder: Encoder, separator: int | None) -> Attention:
     parts = config.attention
     for name in parts:
         if name not in _ATTENTION_PARTS:
@@ -143,7 +164,7 @@ def _build_attention(config: Config, encoder: Encoder) -> Attention:
         ),
     )
     sizes = {"query_size": config.decoder.hidden_size, "source_size": encoder.size}
-    return build(parts["form"], Attention, "attention.form", parts=made, **sizes)
+    return build(parts["form"], Attention, "attention.form", parts=made, separator=separator, **sizes)
 
 
 def _coverage(parts: Mapping[str, Any]) -> Callable[[Score, int], NoCoverage]:
@@ -157,9 +178,9 @@ def _coverage(parts: Mapping[str, Any]) -> Callable[[Score, int], NoCoverage]:
     return lambda score, query_size: Coverage(score.shift_size(query_size), float(loss))
 
 
-def _build_decoder(config: Config, encoder: Encoder) -> Decoder:
+def _build_decoder(config: Config, encoder: Encoder, separator: int | None) -> Decoder:
     options, embedding = config.decoder, config.embedding
-    attention = _build_attention(config, encoder)
+    attention = _build_attention(config, encoder, separator)
     readout = build(
         config.attention["readout"],
         Readout,
@@ -188,11 +209,23 @@ def _build_decoder(config: Config, encoder: Encoder) -> Decoder:
         attention=attention,
         readout=readout,
         bridge=bridge,
+        self_attention=_build_self_attention(options),
         cell=options.cell.value,
         hidden_size=options.hidden_size,
         layers=options.layers,
         residual=options.residual,
         layer_norm=options.layer_norm,
+        dropout=options.dropout,
+        variational_dropout=options.variational_dropout,
+    )
+
+
+def _build_self_attention(options: DecoderConfig) -> CausalSelfAttention | None:
+    if not options.self_attention:
+        return None
+    return CausalSelfAttention(
+        options.hidden_size,
+        options.self_attention_heads,
         dropout=options.dropout,
         variational_dropout=options.variational_dropout,
     )
@@ -255,9 +288,7 @@ def open_run(path: Path, *, device: Device | None = None) -> OpenRun:
     folder = RunFolder(path)
     config = read_config(folder.config)
     tokenizers = TokenizerPair.load(path)
-    model = build_model(
-        config, source_size=tokenizers.source.size, target_size=tokenizers.target.size, joint=tokenizers.joint
-    )
+    model = build_model_for(config, tokenizers)
     load_best(folder.checkpoints, model)
     place = resolve_device(config.device if device is None else device)
     if config.threads is not None:

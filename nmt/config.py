@@ -97,7 +97,10 @@ class EmbeddingConfig:
 
 @dataclass
 class DecoderConfig:
-    """The decoder's recurrent stack; where attention sits in it is ``attention.wiring``."""
+    """The decoder's recurrent stack; where attention sits in it is ``attention.wiring``.
+
+    With ``self_attention`` the top states look back at those before them.
+    """
 
     cell: Cell = Cell.lstm
     hidden_size: int = 512
@@ -106,6 +109,8 @@ class DecoderConfig:
     layer_norm: bool = False
     dropout: float = 0.2
     variational_dropout: bool = False
+    self_attention: bool = False
+    self_attention_heads: int = 1
 
 
 @dataclass
@@ -139,6 +144,15 @@ class ScheduleConfig:
 
 
 @dataclass
+class GuidedAlignmentConfig:
+    """Supervised attention (Chen et al. 2016): ``weight`` of its loss (0: off), and where its word links come from."""
+
+    weight: float = 0.0
+    # a Pharaoh file with a line for each training pair, source word first; null: the corpus' own gold links
+    links: str | None = None
+
+
+@dataclass
 class TrainingConfig:
     """The training loop: limits, batches, objective, validation, logging."""
 
@@ -149,12 +163,13 @@ class TrainingConfig:
     # a batch has at most `batch_tokens` positions a side, padding included, and `batch_sentences` sentences
     batch_tokens: int = 2000
     batch_sentences: int | None = None
-    pool_batches: int = 100
+    pool_batches: int = 1000
     accumulate: int = 1
     # training pairs are dropped above `max_length` pieces on a side (EOS apart) or `max_ratio` between the sides
     max_length: int = 100
     max_ratio: float = 4.0
     label_smoothing: float = 0.1
+    guided_alignment: GuidedAlignmentConfig = field(default_factory=GuidedAlignmentConfig)
     clip_norm: float | None = 1.0
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -248,6 +263,7 @@ _RANGES = {
     "decoder.hidden_size": _above(1),
     "decoder.layers": _above(1),
     "decoder.dropout": _above(0, most=0.99),
+    "decoder.self_attention_heads": _above(1),
     "training.max_epochs": _above(0, inclusive=False),
     "training.max_steps": _above(1),
     "training.max_minutes": _above(0, inclusive=False),
@@ -258,6 +274,7 @@ _RANGES = {
     "training.max_length": _above(1),
     "training.max_ratio": _above(1),
     "training.label_smoothing": _above(0, most=0.99),
+    "training.guided_alignment.weight": _above(0),
     "training.clip_norm": _above(0, inclusive=False),
     "training.optimizer.learning_rate": _above(0, inclusive=False),
     "training.validate_every": _above(1),

@@ -85,7 +85,8 @@ COMPONENTS = [(group, name) for group, name in OPTIONS if group in ("data", "tok
 # constructor arguments that are not for the user: sizes of other parts, and those parts
 GIVEN = {
     *("query_size", "key_size", "hidden_size", "embedding_size", "context_size", "default_size", "backward_size"),
-    *("source_size", "value_size", "source_parts", "layers", "parts", "readout", "attention"),
+    *("target_size", "unknown", "source_size", "value_size", "source_parts", "layers", "parts", "readout", "attention"),
+    "separator",
 }
 
 
@@ -109,8 +110,18 @@ IMPOSSIBLE = [
     (("attention/score=scaled_dot", "encoder.hidden_size=5"), "score=scaled_dot needs .* of one size, .* gives 10 "),
     (("attention/score=cosine", "encoder.bidirectional=false"), "attention/score=cosine needs .* of one size"),
     (("attention/context=fixed",), "context=fixed goes with alignment=none and with no other"),
+    (("attention=multi_head", "attention.form.heads=3"), "heads=3 does not divide the encoder's 256 units"),
+    (("attention=none", "attention/form=multi_head"), "form=multi_head reads a weighted mean .* take .*=weighted_mean"),
+    (("attention=local_m", "attention/form=hierarchical"), "needs attention/alignment=softmax, but it is LocalMono"),
+    (("attention=none", "attention/form=hierarchical"), "needs attention/alignment=softmax, but it is NoAlignment"),
+    (("attention=hierarchical", "encoder=rnn", "encoder.hidden_size=7"), "needs encoder states of even size .* 7 unit"),
     (("attention/alignment=none",), "context=fixed goes with alignment=none and with no other"),
     (("attention=none", "attention/score=general"), "GeneralScore would never learn; take attention/score=constant"),
+    (("attention=none", "attention.coverage=true"), "attention.coverage=true sums weights, but .*none gives none"),
+    (
+        ("attention=key_value", "encoder.bidirectional=false", "encoder.hidden_size=5"),
+        "annotations=split cuts .* their size is 5; take an even size or attention/annotations=projected",
+    ),
     (("attention=bahdanau", "encoder.bidirectional=false"), "attention/bridge=backward_first needs a backward state"),
     (("embedding.tie=three_way",), "embedding.tie=three_way needs one vocabulary .* tokenizer.joint=true"),
     (("embedding.tie=two_way", "embedding.size=5", "attention.readout.size=7"), "two_way needs .*size=5 .* it is 7"),
@@ -132,11 +143,19 @@ def test_a_readout_fits_the_embeddings_it_is_tied_to(attention, tie):
 
 
 WRONG = [
+    ("+attention.form.heads=2", "attention.form.heads is not an option of SingleAttention"),
     ("attention.score.attention_size=abc", "attention.score.attention_size='abc' is not accepted; it must be int"),
     ("attention.score.attention_size=0", "attention.score.attention_size=0 is not accepted"),
     ("+attention.score.scaled=true", "attention.score.scaled is not an option of AdditiveScore"),
     ("attention.readout.state=old", "attention.readout.state='old' is not accepted; one of: query, new"),
     ("attention.readout.size=0", "attention.readout.size=0 is not accepted"),
+    ("attention.coverage=maybe", "attention.coverage='maybe' is not accepted; it must be true or false"),
+    ("attention.coverage=1", "attention.coverage=1 is not accepted; it must be true or false"),
+    ("attention.coverage_loss=-0.1", "attention.coverage_loss=-0.1 is not accepted; it must be at least 0"),
+    ("attention.coverage_loss=inf", "attention.coverage_loss=inf is not accepted; it must be at least 0"),
+    ("attention.coverage_loss=nan", "attention.coverage_loss=nan is not accepted; it must be at least 0"),
+    ("attention.coverage_loss=true", "attention.coverage_loss=True is not accepted; it must be at least 0"),
+    ("attention.coverage_loss=null", "attention.coverage_loss=None is not accepted; it must be at least 0"),
     ("attention.score._target_=os.getcwd", "attention.score._target_ is 'os.getcwd'; it must name a class"),
     ("attention.wiring._target_=nmt.model.attention.Softmax", "attention.wiring._target_ names .* not a Decoder"),
     ("encoder.layers=0", "encoder.layers=0 is not accepted"),

@@ -124,12 +124,18 @@ def _align(command: argparse.ArgumentParser) -> None:
         "(1); default: what the run's validation links decided, else 0",
     )
     _add_heatmap(command)
+    command.add_argument(
+        "--heads",
+        action="store_true",
+        help="with --heatmap: draw the weights of each head of multi-head attention beside their mean",
+    )
     _add_machine(command)
 
 
 _COMPARE = """Set runs side by side: one table, with 95% bootstrap intervals of test BLEU and the p-value of each run's
 difference from the first one by paired bootstrap resampling (Koehn 2004). A run scored on other references than the
-first is marked as not comparable; what an unfinished run has not yet is `-`."""
+first is marked as not comparable; what an unfinished run has not yet is `-`. Where runs differ in their seed alone, a
+second table has a row for each variant: mean and standard deviation over its runs."""
 
 
 def _compare(command: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmt.cli.common import open_output, say
 from nmt.cli.naming import attention_name
+from nmt.cli.variants import plain_variants, variant_table, variants
 from nmt.config import Config
 from nmt.config import read as read_config
 from nmt.errors import ConfigError, RunError
@@ -113,7 +114,7 @@ def run(args: Namespace) -> None:
     if args.output is not None and args.output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--output {args.output} must end in one of: {', '.join(SUFFIXES)}")
     found = compare(args.runs, samples=args.samples)
-    tables = [main_table(found), *map(chart_table, _length_charts(found))]
+    tables = [*_tables(found), *map(chart_table, _length_charts(found))]
     text = f"{_corpus_line(found.runs)}\n\n" + "\n".join(plain_table(table) for table in tables)
     sys.stdout.buffer.write(text.encode("utf-8"))
     sys.stdout.buffer.flush()
@@ -155,6 +156,12 @@ def main_table(found: Comparison) -> Table:
     if len({_corpus_name(run) for run in found.runs}) > 1:
         columns["corpus"] = [_corpus_name(run) for run in found.runs]
     return Table("Runs", list(columns), list(zip(*columns.values(), strict=True)), _notes(found))
+
+
+def _tables(found: Comparison) -> list[Table]:
+    """Return the table of all runs, and that of the variants where some of them are one variant."""
+    grouped = variant_table(variants(found.runs))
+    return [main_table(found), *([] if grouped is None else [grouped])]
 
 
 def _read(path: Path, name: str) -> Run:
@@ -320,7 +327,7 @@ def _write(found: Comparison, tables: Sequence[Table], path: Path) -> None:
             title="Comparison of runs",
             corpus=_corpus_line(found.runs).removeprefix("corpus: "),
             synthetic=all(run.corpus["synthetic"] for run in found.runs),
-            tables=tables[:1],
+            tables=_tables(found),
             charts=[*_length_charts(found), *_learning_charts(found.runs)],
         )
         return
@@ -353,4 +360,10 @@ def _plain(found: Comparison) -> dict[str, Any]:
                 "metrics": run.metrics or None,
             }
         )
-    return {"baseline": found.runs[0].name, "samples": found.samples, "seed": _SEED, "runs": rows}
+    return {
+        "baseline": found.runs[0].name,
+        "samples": found.samples,
+        "seed": _SEED,
+        "runs": rows,
+        "variants": plain_variants(variants(found.runs)),
+    }

@@ -29,13 +29,15 @@ class Drawings:
         """Take the alignment of the next sentence, if it is to be drawn."""
         if not self.wanted:
             return
+        title = f"line {len(self._heatmaps) + 1}"
         self._heatmaps.append(
             Heatmap(
                 alignment.source_words,
                 alignment.target_words,
                 alignment.weights,
                 gold=gold,
-                title=f"line {len(self._heatmaps) + 1}",
+                title=f"{title}, mean of {len(alignment.heads)} heads" if alignment.heads else title,
+                heads=alignment.heads,
                 **self._languages,
             )
         )

@@ -59,11 +59,11 @@ def _run(config: Config, folder: RunFolder, *, device: torch.device, bf16: bool)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     setting = prepare(config, folder, device=device, bf16=bf16)
-    result = _train(setting)
+    result, padding = _train(setting)
     evaluate_and_write(
         folder,
         setting.corpus,
-        training=_training_summary(result),
+        training={**_training_summary(result), "padding": padding},
         parameters=count_parameters(setting.model),
         environment=describe_environment(device, bf16=bf16),
         git=git_revision(),
@@ -90,13 +90,14 @@ def _batches(setting: Setting) -> TokenBatches:
     )
 
 
-def _train(setting: Setting) -> FitResult:
-    """Train, or go on training."""
+def _train(setting: Setting) -> tuple[FitResult, float]:
+    """Train, or go on training; return what it came to and the share of padding in the first epoch's batches."""
     options, model = setting.config.training, setting.model
+    batches = _batches(setting)
 
     def loss_function(model: TranslationModel, batch: Batch) -> BatchLoss:
         with arithmetic(bf16=setting.bf16, fast=options.fast):
-            return batch_loss(model, batch, options.label_smoothing)
+            return batch_loss(model, batch, options.label_smoothing, guided_alignment=options.guided_alignment.weight)
 
     with (
         MetricsLog(setting.folder.path / "metrics.jsonl") as metrics,
@@ -106,7 +107,7 @@ def _train(setting: Setting) -> FitResult:
         validation = Validation(setting, board) if setting.corpus.valid is not None else None
         result = fit(
             model,
-            _batches(setting),
+            batches,
             loss_function=loss_function,
             optimizer=setting.learning.optimizer,
             schedule=setting.learning.schedule,
@@ -124,7 +125,7 @@ def _train(setting: Setting) -> FitResult:
             checkpoint_minutes=options.checkpoint_minutes,
         )
         board.hparams(_hyperparameters(setting.config), {f"hparam/valid_{k}": v for k, v in result.best.items()})
-    return result
+    return result, batches.padding(0)
 
 
 def _hyperparameters(config: Config) -> dict[str, bool | int | float | str]:

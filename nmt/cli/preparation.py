@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
-from nmt.assemble import build_model, search_options
+from nmt.assemble import build_model_for, search_options
+from nmt.cli.copying import with_copies
+from nmt.cli.guidance import with_links
 from nmt.component import build
 from nmt.config import Averaging as AveragingName
 from nmt.config import Config, ScheduleName, changed_keys, to_yaml
@@ -116,9 +118,9 @@ def prepare(config: Config, folder: RunFolder, *, device: torch.device, bf16: bo
     tokenizers = _tokenizers(config, folder, corpus)
     pairs, kept = _training_pairs(config, corpus, tokenizers)
     torch.manual_seed(config.seed)
-    model = build_model(
-        config, source_size=tokenizers.source.size, target_size=tokenizers.target.size, joint=tokenizers.joint
-    ).to(device)
+    model = build_model_for(config, tokenizers).to(device)
+    pairs = with_copies(pairs, corpus, tokenizers, kept, model=model)
+    pairs = with_links(pairs, config.training.guided_alignment, corpus, tokenizers, kept, model=model)
     learning = _learning(config, model)
     log.info(
         "model: %s parameters; vocabularies %d and %d; %s, %s, %d threads",
@@ -206,7 +208,8 @@ def _tokenizers(config: Config, folder: RunFolder, corpus: Corpus) -> TokenizerP
     """Load the run's own tokenizers, or train them on the training split (or take them from the cache)."""
     if folder.started:
         return TokenizerPair.load(folder.path)
-    trainer = build(config.tokenizer, TokenizerTrainer, "tokenizer")
+    separator = config.data.get("sentence_separator")
+    trainer = build(config.tokenizer, TokenizerTrainer, "tokenizer", separator=separator)
     return trainer.train(corpus.train.sources, corpus.train.targets, cache=cache_folder() / "tokenizers")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from nmt.assemble import OpenRun
+from nmt.data import first_without_copy
 from nmt.data.corpus import GoldLinks
 from nmt.evaluation import (
     Translation,
@@ -83,7 +84,9 @@ def _likelihood(
     run: OpenRun, sources: list[str], references: list[str], *, batch_tokens: int
 ) -> dict[str, float | None]:
     """Return the references' negative log-likelihood per token and perplexity; None where it is not finite (JSON)."""
-    pairs = run.tokenizers.encode_pairs(sources, references)
+    pairs = run.tokenizers.encode_pairs(sources, references, copies=run.model.copies)
+    if not run.model.prediction.generates and first_without_copy(pairs) is not None:
+        return {"perplexity": None, "nll": None}
     found = corpus_perplexity(run.model, pairs, batch_tokens=batch_tokens, device=run.device)
     values = {"perplexity": found.perplexity, "nll": found.nll}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -18,7 +18,7 @@ class Validation:
         self._setting, self._board = setting, board
         valid, limit = setting.corpus.valid, setting.config.training.validate_sentences
         self._sources, self._targets = list(valid.sources), list(valid.targets)
-        self._pairs = setting.tokenizers.encode_pairs(self._sources, self._targets)
+        self._pairs = setting.tokenizers.encode_pairs(self._sources, self._targets, copies=setting.model.copies)
         self._decoded = len(self._sources) if limit is None else min(limit, len(self._sources))
         self._options = search_options(setting.config.search, beam=1, n_best=1, sample=False)
 

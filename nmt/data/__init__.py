@@ -14,8 +14,11 @@ from nmt.data.tokenizer import (
     Tokenizer,
     TokenizerPair,
     TokenizerTrainer,
+    Vocabulary,
     WordTokenizer,
     WordTrainer,
+    first_without_copy,
+    line_surfaces,
 )
 from nmt.data.vocabulary import BOS, EOS, PAD, UNK
 from nmt.data.words import links_from_weights, merge_weights, piece_words, shift_weights, split_words
@@ -44,11 +47,14 @@ __all__ = [
     "Tokenizer",
     "TokenizerPair",
     "TokenizerTrainer",
+    "Vocabulary",
     "WordTokenizer",
     "WordTrainer",
     "encode_sources",
     "filter_pairs",
+    "first_without_copy",
     "format_links",
+    "line_surfaces",
     "links_from_weights",
     "merge_weights",
     "parse_links",

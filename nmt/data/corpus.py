@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nmt.data.words import split_words
+from nmt.errors import ConfigError
+
 Link = tuple[int, int]
 """A word link: (source word, target word), 0-based."""
 
@@ -90,6 +93,17 @@ class CorpusSource(ABC):
         Raises:
             DataError: the corpus cannot be had; the sentence says what would do.
         """
+
+
+def checked_separator(separator: str) -> str:
+    """Return the word between the sentences of a source line.
+
+    Raises:
+        ConfigError: it is not one word.
+    """
+    if split_words(separator) != [separator]:
+        raise ConfigError(f"data.sentence_separator={separator!r} is not accepted; it must be one word, without spaces")
+    return separator
 
 
 def _flipped(links: frozenset[Link]) -> frozenset[Link]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, final
 
-from nmt.data.corpus import Corpus, CorpusSource, ParallelText
+from nmt.data.corpus import Corpus, CorpusSource, ParallelText, checked_separator
 from nmt.data.download import UnreachableError
 from nmt.data.languages import iso639_1
 from nmt.data.origins import Layout, Origin, origin
@@ -39,6 +39,8 @@ class TextCorpus(CorpusSource):
         revision: branch, tag or commit of a hub dataset.
         align_source: suffix of the side whose word comes first in the links of PREFIX.align; by default the source.
             Links are turned round where that is the target.
+        sentence_separator: the word between the sentences of a source line, where lines have several; one token
+            wherever the text has it.
         cache: folder of the cache; by default that of `datasets` (``HF_HOME`` moves it).
 
     Raises:
@@ -63,8 +65,10 @@ class TextCorpus(CorpusSource):
         subset: str | None = None,
         revision: str | None = None,
         align_source: str | None = None,
+        sentence_separator: str = "<sep>",
         cache: str | None = None,
     ) -> None:
+        checked_separator(sentence_separator)
         self.name = name
         self._source = _given(source, "data.source", "a file suffix such as en")
         self._target = _given(target, "data.target", "a file suffix such as de")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -41,16 +42,16 @@ def piece_words(surfaces: Sequence[bytes]) -> tuple[list[str], list[list[int]]]:
     data = b"".join(surfaces)
     # every undecodable byte becomes one character, so that positions in bytes can be told from the text
     text = data.decode("utf-8", errors="surrogateescape")
-    widths = [len(character.encode("utf-8", errors="surrogateescape")) for character in text]
-    offsets = np.concatenate([[0], np.cumsum(widths, dtype=np.int64)])
-    words, word_of_byte = [], np.full(len(data), -1, np.int64)
+    widths = (len(character.encode("utf-8", errors="surrogateescape")) for character in text)
+    offsets = range(len(data) + 1) if len(text) == len(data) else [0, *accumulate(widths)]
+    words, word_of_byte = [], [-1] * len(data)
     for match in _WORD.finditer(text):
         begin, end = offsets[match.start()], offsets[match.end()]
-        word_of_byte[begin:end] = len(words)
+        word_of_byte[begin:end] = [len(words)] * (end - begin)
         words.append(data[begin:end].decode("utf-8", errors="replace"))
-    ends = np.cumsum([len(surface) for surface in surfaces], dtype=np.int64)
-    spans = [word_of_byte[end - len(surface) : end] for surface, end in zip(surfaces, ends, strict=True)]
-    return words, [np.unique(span[span >= 0]).tolist() for span in spans]
+    ends = accumulate(len(surface) for surface in surfaces)
+    spans = (word_of_byte[end - len(surface) : end] for surface, end in zip(surfaces, ends, strict=True))
+    return words, [sorted(set(span) - {-1}) for span in spans]
 
 
 def merge_weights(

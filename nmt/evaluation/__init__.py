@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nmt.evaluation.aer import alignment_error_rate, better_shift, oracle_aer
-from nmt.evaluation.alignment import Sentence, WordAlignment, no_alignment, word_alignment
+from nmt.evaluation.alignment import Sentence, WordAlignment, no_alignment, piece_links, word_alignment
 from nmt.evaluation.bleu import (
     CorpusScores,
     LengthBin,
@@ -52,6 +52,7 @@ __all__ = [
     "oracle_aer",
     "pair_batches",
     "paired_bootstrap",
+    "piece_links",
     "score_alignments",
     "score_translations",
     "translate_lines",

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,12 +26,14 @@ class WordAlignment(NamedTuple):
         target_words: the target sentence.
         weights: [target words, source words]; rows need not sum to 1, as the weight on EOS is dropped.
         links: (source word, target word), 0-based; at most one per target word.
+        heads: the weights of each head, where they were asked for.
     """
 
     source_words: list[str]
     target_words: list[str]
     weights: np.ndarray
     links: list[Link]
+    heads: Sequence[np.ndarray] = ()
 
 
 class Sentence(NamedTuple):
@@ -42,7 +44,13 @@ class Sentence(NamedTuple):
 
 
 def word_alignment(
-    tokenizers: "TokenizerPair", source: Sentence, target: Sentence, weights: np.ndarray, *, shift: int
+    tokenizers: "TokenizerPair",
+    source: Sentence,
+    target: Sentence,
+    weights: np.ndarray,
+    *,
+    shift: int,
+    heads: Sequence[np.ndarray] = (),
 ) -> WordAlignment:
     """Merge the attention over pieces into words and link every target word to its best source word.
 
@@ -53,12 +61,48 @@ def word_alignment(
         weights: [target pieces + EOS, source pieces + EOS]; row t is the attention when piece t is predicted.
         shift: 1 takes the row of the *next* step for each piece, for models that attend to the word they have just read
             (Luong et al. 2015, footnote 14); 0 takes its own. The shift is made on pieces, before merging.
+        heads: the weights of each head, as ``weights``; they make no links.
     """
     source_words, source_pieces = _words(tokenizers.source, source)
     target_words, target_pieces = _words(tokenizers.target, target)
-    pieces = shift_weights(weights, shift)[: len(target.tokens), : len(source.tokens)]
-    merged = merge_weights(pieces, target_pieces, source_pieces, len(target_words), len(source_words))
-    return WordAlignment(source_words, target_words, merged, links_from_weights(merged))
+
+    def merge(given: np.ndarray) -> np.ndarray:
+        pieces = shift_weights(given, shift)[: len(target.tokens), : len(source.tokens)]
+        return merge_weights(pieces, target_pieces, source_pieces, len(target_words), len(source_words))
+
+    merged = merge(weights)
+    return WordAlignment(
+        source_words, target_words, merged, links_from_weights(merged), [merge(head) for head in heads]
+    )
+
+
+def piece_links(
+    tokenizers: "TokenizerPair", source: Sentence, target: Sentence, links: Iterable[Link]
+) -> list[Link] | None:
+    """Return links between pieces: every piece of a word with every piece of the word that it is linked to.
+
+    Args:
+        tokenizers: those that made the ids.
+        source: the source sentence.
+        target: the target sentence.
+        links: (source word, target word), 0-based.
+
+    Returns:
+        (source piece, target piece), each once, in ascending order; None where the pieces of a side do not make the
+        words of its line, so that the words which links count are not known.
+    """
+    sides = []
+    for tokenizer, sentence in ((tokenizers.source, source), (tokenizers.target, target)):
+        words, pieces = _piece_words(tokenizer, sentence)
+        if len(words) != len(split_words(sentence.line)):
+            return None
+        of_word: list[list[int]] = [[] for _ in words]
+        for piece, touched in enumerate(pieces):
+            for word in touched:
+                of_word[word].append(piece)
+        sides.append(of_word)
+    products = (itertools.product(sides[0][i], sides[1][j]) for i, j in links)
+    return sorted(set(itertools.chain.from_iterable(products)))
 
 
 def no_alignment(source: str, target: str) -> WordAlignment:
@@ -70,11 +114,7 @@ def no_alignment(source: str, target: str) -> WordAlignment:
 
 def _words(tokenizer: "Tokenizer", sentence: Sentence) -> tuple[list[str], list[list[int]]]:
     """Return the words of a sentence, as gold links count them, and for each piece the words it is part of."""
-    surfaces = tokenizer.surfaces(sentence.tokens)
-    unknown = [token == UNK for token in sentence.tokens]
-    if any(unknown):
-        surfaces = _with_unknown(surfaces, unknown, sentence.line)
-    words, pieces = piece_words(surfaces)
+    words, pieces = _piece_words(tokenizer, sentence)
     line_words = split_words(sentence.line)
     if len(words) != len(line_words):
         log.warning(
@@ -85,6 +125,15 @@ def _words(tokenizer: "Tokenizer", sentence: Sentence) -> tuple[list[str], list[
         )
         return words, pieces
     return line_words, pieces
+
+
+def _piece_words(tokenizer: "Tokenizer", sentence: Sentence) -> tuple[list[str], list[list[int]]]:
+    """Return the words that the pieces of a sentence make, and for each piece the words it is part of."""
+    surfaces = tokenizer.surfaces(sentence.tokens)
+    unknown = [token == UNK for token in sentence.tokens]
+    if any(unknown):
+        surfaces = _with_unknown(surfaces, unknown, sentence.line)
+    return piece_words(surfaces)
 
 
 def _with_unknown(surfaces: Sequence[bytes], unknown: Sequence[bool], line: str) -> list[bytes]:

@@ -46,6 +46,7 @@ def align_lines(
     *,
     batch_tokens: int,
     device: torch.device | str,
+    heads: bool = False,
 ) -> ForcedAlignments:
     """Align the words of given sentence pairs by forced decoding, at both shifts.
 
@@ -59,6 +60,7 @@ def align_lines(
         batch_tokens: at most this many source and this many target positions at a time; fewer where pairs are long, as
             :func:`nmt.evaluation.batching.pair_batches` says.
         device: where the model is.
+        heads: give the weights of each head too, where attention has several.
 
     Raises:
         DataError: the counts of lines differ.
@@ -74,12 +76,12 @@ def align_lines(
         if all(sides) and sides[0].strip() and sides[1].strip()
     ]
     pairs = EncodedPairs.from_lists(*([side[number] for number in full] for side in encoded))
-    for index, weights in _weights(model, pairs, batch_tokens=batch_tokens, device=device):
+    for index, weights, each in _weights(model, pairs, batch_tokens=batch_tokens, device=device, heads=heads):
         number = full[index]
         source = Sentence(sources[number], encoded[0][number])
         target = Sentence(targets[number], encoded[1][number])
         for shift, alignments in enumerate(found):
-            alignments[number] = word_alignment(tokenizers, source, target, weights, shift=shift)
+            alignments[number] = word_alignment(tokenizers, source, target, weights, shift=shift, heads=each)
     return found
 
 
@@ -98,18 +100,28 @@ def score_alignments(alignments: ForcedAlignments, gold: Sequence[GoldLinks]) ->
 
 
 def _weights(
-    model: "TranslationModel", pairs: EncodedPairs, *, batch_tokens: int, device: torch.device | str
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index of the pair, weights [T, S] without padding, EOS included on both sides), batch by batch.
+    model: "TranslationModel",
+    pairs: EncodedPairs,
+    *,
+    batch_tokens: int,
+    device: torch.device | str,
+    heads: bool,
+) -> Iterator[tuple[int, np.ndarray, list[np.ndarray]]]:
+    """Yield (index of the pair, weights, those of each head if asked for), batch by batch.
 
-    Row t holds the weights when piece t is predicted, the last row those when EOS is.
+    Weights are [T, S] without padding, EOS included on both sides. Row t holds the weights when piece t is predicted,
+    the last row those when EOS is.
     """
     source_lengths, target_lengths = (lengths + 1 for lengths in pairs.lengths)
     for indices in pair_batches(source_lengths, target_lengths, positions=batch_tokens):
         batch = pairs.batch(indices).to(device)
         with inference(model):
             decoded = model(batch.source, batch.source_lengths, batch.target_in)
-        rows = model.weights(decoded).float().cpu().numpy()
-        for index, row in zip(indices, rows, strict=True):
-            # a copy, or one small sentence would keep its whole padded batch alive
-            yield int(index), row[: target_lengths[index], : source_lengths[index]].copy()
+        given = [model.weights(decoded)]
+        if heads and decoded.attended.heads is not None:
+            given += decoded.attended.heads.unbind(2)
+        found = [weights.float().cpu().numpy() for weights in given]
+        for row, index in enumerate(indices):
+            # copies, or one small sentence would keep its whole padded batch alive
+            mean, *each = [array[row, : target_lengths[index], : source_lengths[index]].copy() for array in found]
+            yield int(index), mean, each

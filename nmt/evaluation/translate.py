@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from nmt.data.batches import encode_sources
-from nmt.data.vocabulary import BOS, EOS, PAD
+from nmt.data.batches import FlatSequences, encode_sources
+from nmt.data.vocabulary import BOS, EOS, PAD, UNK
 from nmt.evaluation.alignment import Sentence, WordAlignment, no_alignment, word_alignment
 from nmt.evaluation.batching import inference, length_batches
 from nmt.search import Hypothesis, SearchOptions, search
 
 if TYPE_CHECKING:
-    from nmt.data.tokenizer import TokenizerPair
+    from nmt.data.tokenizer import TokenizerPair, Vocabulary
     from nmt.model import TranslationModel
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Candidate(NamedTuple):
         text: detokenised, on one line.
         score: the length-normalised log-probability used for ranking.
         log_prob: log-probability, EOS included, in nats.
-        tokens: ids without BOS and EOS.
+        tokens: ids without BOS and EOS; from the target vocabulary's size V on, V + j for a copy of source piece j.
         pieces: the same, readable.
         weights: float32 [pieces + EOS, source pieces + EOS]; row t is the attention when piece t is predicted.
             No rows where they were not kept.
@@ -121,9 +121,17 @@ def translate_lines(
     for indices in length_batches(lengths, positions=batch_tokens, rows=rows):
         numbers = [full[int(index)] for index in indices]
         sources = [encoded[number] for number in numbers]
-        hypotheses = _decode(model, sources, options, device=device, generator=generator, keep_weights=keep_weights)
+        copies = None
+        if model.copies:
+            flat = FlatSequences.from_lists(sources)
+            copies = tokenizers.copies.of_sources([lines[number] for number in numbers], flat)
+        hypotheses = _decode(
+            model, sources, copies, options, device=device, generator=generator, keep_weights=keep_weights
+        )
         for number, tokens, ranked in zip(numbers, sources, hypotheses, strict=True):
-            found[number] = _translation(tokenizers, lines[number], tokens, ranked)
+            line = lines[number]
+            vocabulary = tokenizers.copies.vocabulary(line, tokens) if model.copies else tokenizers.target
+            found[number] = _translation(tokenizers, vocabulary, line, tokens, ranked)
     _tell_impossible(found)
     return found
 
@@ -133,9 +141,14 @@ def translation_alignments(translation: Translation, tokenizers: "TokenizerPair"
 
     ``shift`` is as in :func:`word_alignment`.
     """
-    source = Sentence(translation.source, translation.source_tokens)
+    source, size = Sentence(translation.source, translation.source_tokens), tokenizers.target.size
+
+    def target(candidate: Candidate) -> Sentence:
+        # what a copy stands for is in the text, as it is for an unknown token of a given line
+        return Sentence(candidate.text, [token if token < size else UNK for token in candidate.tokens])
+
     return [
-        word_alignment(tokenizers, source, Sentence(candidate.text, candidate.tokens), candidate.weights, shift=shift)
+        word_alignment(tokenizers, source, target(candidate), candidate.weights, shift=shift)
         if source.tokens and candidate.tokens
         else no_alignment(translation.source, candidate.text)
         for candidate in translation.candidates
@@ -145,18 +158,22 @@ def translation_alignments(translation: Translation, tokenizers: "TokenizerPair"
 def _decode(
     model: "TranslationModel",
     sources: list[list[int]],
+    copies: FlatSequences | None,
     options: SearchOptions,
     *,
     device: torch.device | str,
     generator: torch.Generator | None,
     keep_weights: bool,
 ) -> list[list[Hypothesis]]:
-    """Search for translations of one batch of encoded sources."""
+    """Search for translations of one batch of encoded sources; ``copies`` are what their tokens are copies of."""
     source, source_lengths = (tensor.to(device) for tensor in encode_sources(sources))
+    places = None
+    if copies is not None:
+        places = torch.from_numpy(copies.padded(np.arange(len(copies)), last=[EOS])).to(device)
     with inference(model):
         return search(
             model.step,
-            model.encode(source, source_lengths),
+            model.encode(source, source_lengths, places),
             source_lengths=source_lengths,
             options=options,
             bos=BOS,
@@ -168,17 +185,21 @@ def _decode(
 
 
 def _translation(
-    tokenizers: "TokenizerPair", line: str, source_tokens: list[int], hypotheses: list[Hypothesis]
+    tokenizers: "TokenizerPair",
+    vocabulary: "Vocabulary",
+    line: str,
+    source_tokens: list[int],
+    hypotheses: list[Hypothesis],
 ) -> Translation:
-    """Turn what the search found for a line into text."""
-    texts = tokenizers.target.decode([hypothesis.tokens for hypothesis in hypotheses])
+    """Turn what the search found for a line into text, by what ids stand for beside that line."""
+    texts = vocabulary.decode([hypothesis.tokens for hypothesis in hypotheses])
     candidates = [
         Candidate(
             text=_LINE_BREAK.sub(" ", text),
             score=hypothesis.score,
             log_prob=hypothesis.log_prob,
             tokens=hypothesis.tokens,
-            pieces=tokenizers.target.pieces(hypothesis.tokens),
+            pieces=vocabulary.pieces(hypothesis.tokens),
             # a copy of the real positions, or a short line would keep its batch's padded array alive
             weights=hypothesis.weights[:, : len(source_tokens) + 1].numpy().copy(),
         )

@@ -22,14 +22,17 @@ from torch.nn import functional
 
 from nmt.model.products import current, product, rounded, times_transposed
 
-# rows of logits at once: small enough for the cache, large enough for a good matrix product
-_CHUNK = 256
+# rows of logits at once: on a CPU few enough for the cache, since every pass over them but the products is bound by
+# memory; elsewhere enough to keep the device busy
+_CHUNK, _DEVICE_CHUNK = 256, 4096
+# elements of logits whose gradients are kept until one product takes them all
+_BLOCK = 2**24
 
 
 def linear_cross_entropy(
     readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the summed smoothed loss, and each token's nll [n] without gradient; the logits are those of a linear layer.
+    """Return a linear layer's summed smoothed loss, and each token's nll [n] without gradient.
 
     Args:
         readouts: [n, F].
@@ -60,43 +63,70 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float, bf16: bool
     ) -> tuple[Tensor, Tensor]:
-        differentiate = any(ctx.needs_input_grad)
         left, matrix = rounded(readouts, bf16), rounded(weight, bf16)
-        of_readouts = torch.empty_like(readouts)
-        of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        loss, nll = readouts.new_zeros(()), readouts.new_empty(len(readouts))
-        for start in range(0, len(readouts), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            logits = times_transposed(left[chunk], matrix).to(readouts.dtype).add_(bias)
-            chunk_nll, chunk_smooth = _chunk_losses(logits, targets[chunk])
-            nll[chunk] = chunk_nll
-            loss += (1 - smoothing) * chunk_nll.sum() + smoothing * chunk_smooth
-            if differentiate:
-                _logits_gradient(logits, targets[chunk], smoothing)
-                of_bias += logits.sum(0)
-                gradient = rounded(logits, bf16)
-                of_readouts[chunk] = times_transposed(gradient, matrix.t())
-                of_weight += times_transposed(gradient.t(), left[chunk].t())
+        nll, logits, probs = readouts.new_empty(len(readouts)), None, None
+        of_readouts, of_weight, of_bias = torch.empty_like(readouts), None, torch.zeros_like(bias)
+        rows = max(1, _BLOCK // len(weight))
+        for first in range(0, len(readouts), rows):
+            block = slice(first, first + rows)
+            gradient = left.new_empty(len(left[block]), len(weight))
+            for chunk in _chunks(left[block]):
+                logits = _logits(left[block][chunk], matrix, bias, logits)
+                wanted = targets[block][chunk].unsqueeze(1)
+                probs = _softmax(logits, probs)
+                nll[block][chunk] = _log_total(logits, probs) - logits.gather(1, wanted).squeeze(1)
+                if smoothing:
+                    probs -= smoothing / len(weight)
+                probs.scatter_add_(1, wanted, probs.new_full(wanted.shape, smoothing - 1))
+                of_bias += probs.sum(0)
+                gradient[chunk] = probs
+            if any(ctx.needs_input_grad):
+                of_readouts[block] = times_transposed(gradient, matrix.t())
+                total = times_transposed(gradient.t(), left[block].t())
+                # one block's product stays as it is until it is scaled
+                of_weight = total if of_weight is None else of_weight.to(weight.dtype).add_(total)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)
         ctx.mark_non_differentiable(nll)
+        loss = nll.sum()
+        if smoothing:
+            # mean_v z_v = mean_v(W_v) h + mean(b), so Z - mean_v z_v needs no logits
+            mean = readouts @ weight.mean(0) + bias.mean()
+            chosen = (readouts * weight.index_select(0, targets)).sum(1) + bias.index_select(0, targets)
+            loss = loss + smoothing * (chosen - mean).sum()
         return loss, nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return *(gradient * gradients[0] for gradient in ctx.saved_tensors), None, None, None
+        dtype = gradients[0].dtype
+        return *(each.to(dtype, copy=True).mul_(gradients[0]) for each in ctx.saved_tensors), None, None, None
 
 
-def _chunk_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn logits into log-probabilities in place; return the tokens' nll [n] and the summed uniform cross-entropy."""
-    logits -= torch.logsumexp(logits, dim=-1, keepdim=True)
-    return -logits.gather(1, targets.unsqueeze(1)).squeeze(1), -logits.mean(-1).sum()
+def _chunks(rows: Tensor) -> list[slice]:
+    size = _CHUNK if rows.device.type == "cpu" else _DEVICE_CHUNK
+    return [slice(start, start + size) for start in range(0, len(rows), size)]
 
 
-def _logits_gradient(log_probs: Tensor, targets: Tensor, smoothing: float) -> None:
-    """Turn log-probabilities into d loss / d logits in place."""
-    log_probs.exp_().sub_(smoothing / log_probs.shape[-1])
-    log_probs.scatter_add_(1, targets.unsqueeze(1), log_probs.new_full((len(targets), 1), smoothing - 1))
+def _logits(left: Tensor, matrix: Tensor, bias: Tensor, room: Tensor | None = None) -> Tensor:
+    """Return logits [n, V] in the type of the bias, in ``room`` where it is as large (new memory costs a CPU time)."""
+    return torch.add(times_transposed(left, matrix), bias, out=_fitting(room, len(left)))
+
+
+def _softmax(logits: Tensor, room: Tensor | None) -> Tensor:
+    """Return the softmax of the logits, in ``room`` where it is as large."""
+    return torch.softmax(logits, dim=-1, out=_fitting(room, len(logits)))
+
+
+def _fitting(room: Tensor | None, rows: int) -> Tensor | None:
+    return room if room is not None and len(room) == rows else None
+
+
+def _log_total(logits: Tensor, probs: Tensor) -> Tensor:
+    """Return log sum_v exp z_v [n] from logits and their softmax: z - log p of the likeliest, whose p is no rounded 0.
+
+    Torch's logsumexp takes a CPU several times as long as its softmax.
+    """
+    return logits.amax(-1) - probs.amax(-1).log()
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -108,10 +138,11 @@ class _TokenLogProbs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         left, matrix = rounded(readouts, bf16), rounded(weight, bf16)
         log_prob, mean, log_total = (readouts.new_empty(len(readouts)) for _ in range(3))
-        for start in range(0, len(readouts), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            logits = times_transposed(left[chunk], matrix).to(readouts.dtype).add_(bias)
-            log_total[chunk] = torch.logsumexp(logits, dim=-1)
+        probs = None
+        for chunk in _chunks(left):
+            logits = _logits(left[chunk], matrix, bias)
+            probs = _softmax(logits, probs)
+            log_total[chunk] = _log_total(logits, probs)
             log_prob[chunk] = logits.gather(1, targets[chunk].unsqueeze(1)).squeeze(1) - log_total[chunk]
             mean[chunk] = logits.mean(-1) - log_total[chunk]
         ctx.save_for_backward(left, matrix, bias, targets, log_total)
@@ -124,9 +155,8 @@ class _TokenLogProbs(torch.autograd.Function):
         left, matrix, bias, targets, log_total = ctx.saved_tensors
         of_readouts = torch.empty(left.shape, dtype=bias.dtype, device=left.device)
         of_weight, of_bias = torch.zeros(matrix.shape, dtype=bias.dtype, device=left.device), torch.zeros_like(bias)
-        for start in range(0, len(left), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            probs = times_transposed(left[chunk], matrix).to(bias.dtype).add_(bias)
+        for chunk in _chunks(left):
+            probs = _logits(left[chunk], matrix, bias)
             probs.sub_(log_total[chunk].unsqueeze(1)).exp_()
             g, m = of_log_prob[chunk].unsqueeze(1), of_mean[chunk].unsqueeze(1)
             of_logits = torch.addcmul(m / probs.shape[1], probs, g + m, value=-1)

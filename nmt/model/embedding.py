@@ -1,5 +1,7 @@
 """Token embeddings and the output layer over the vocabulary, which may share one matrix."""
 
+from typing import final
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -73,3 +75,17 @@ class OutputLayer(nn.Module):
         """Return the operand that computes logits at many steps."""
         assert self.weight is not None
         return Operand(self.weight, self.bias)
+
+
+@final
+class NoOutputLayer(OutputLayer):
+    """The output layer of a prediction that takes no words from the vocabulary: 0 logits, and nothing to learn.
+
+    Args:
+        size: F.
+    """
+
+    def __init__(self, size: int) -> None:
+        nn.Module.__init__(self)
+        self.register_buffer("weight", torch.empty(0, size), persistent=False)
+        self.register_buffer("bias", torch.empty(0), persistent=False)

@@ -75,6 +75,11 @@ class TranslationModel(nn.Module):
         """Whether there are attention weights to align, score and draw."""
         return self.decoder.attention.weighs
 
+    @property
+    def copies(self) -> bool:
+        """Whether batches must say which target token each source position is a copy of."""
+        return self.prediction.copies
+
     def encode(self, source: Tensor, source_lengths: Tensor, copies: Tensor | None = None) -> TranslationState:
         """Encode a batch for stepwise decoding.
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 DPI = 150
+PAD = 0.12
+"""White around a figure, in inches."""
 MAX_PIXELS = 8000
 """A side of a PNG is never longer: a figure that would be is saved with fewer pixels per inch."""
 
@@ -39,17 +41,23 @@ def set_text(text: "Text", content: str, families: list[str]) -> None:
     text.set_text(content)
 
 
-def figure_bytes(figure: "Figure", suffix: str, title: str) -> bytes:
+def figure_bytes(figure: "Figure", suffix: str, title: str, *, width: int | None = None) -> bytes:
     """Return the figure as a file of this suffix (``.png`` or ``.svg``), the same bytes each time.
 
     Call it inside :func:`drawing`, where the figure was made.
+
+    Args:
+        figure: the figure.
+        suffix: of the file.
+        title: of the file.
+        width: of a PNG in pixels; by default as many as ``DPI`` makes.
     """
     buffer = io.BytesIO()
-    options = {"format": suffix[1:], "bbox_inches": "tight", "pad_inches": 0.12, "facecolor": "white"}
+    options = {"format": suffix[1:], "bbox_inches": "tight", "pad_inches": PAD, "facecolor": "white"}
     if suffix == ".svg":
         figure.savefig(buffer, metadata={"Title": title, "Date": None, "Creator": None}, **options)
     else:
-        figure.savefig(buffer, dpi=_dpi(figure), metadata={"Title": title, "Software": None}, **options)
+        figure.savefig(buffer, dpi=_dpi(figure, width), metadata={"Title": title, "Software": None}, **options)
     return buffer.getvalue()
 
 
@@ -84,7 +92,8 @@ def write_file(path: Path, content: bytes) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _dpi(figure: "Figure") -> float:
-    """Return pixels per inch: ``DPI``, or what keeps the longer side within ``MAX_PIXELS``."""
+def _dpi(figure: "Figure", width: int | None) -> float:
+    """Return pixels per inch: ``DPI`` or what makes ``width``, but no more than keep sides within ``MAX_PIXELS``."""
     box = figure.get_tightbbox()
-    return min(DPI, MAX_PIXELS / (max(box.width, box.height) + 0.24))
+    wanted = DPI if width is None else width / (box.width + 2 * PAD)
+    return min(wanted, MAX_PIXELS / (max(box.width, box.height) + 2 * PAD))

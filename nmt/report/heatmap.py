@@ -1,9 +1,10 @@
 """Word-level alignment heatmaps: target words down, source words across, gold links outlined."""
 
 import io
+import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 CELL = 0.24
 """Side of a cell in inches: room for a line of text in 9 points."""
+HEAD_CELL = 0.06
+"""Smallest side of a cell of a head's panel in inches."""
+HEAD_GAP = 0.3
+"""Inches between the panels of heads: room for a title."""
+HEAD_WIDTH = 0.5
+"""Smallest width of a head's panel with its title."""
 LABEL_LENGTH = 28
 POSSIBLE_DASHES = (0, (2.2, 1.3))
 VISIBLE = 0.005
@@ -53,9 +60,10 @@ class Heatmap:
         title: a line above the figure.
         source_language: ISO 639-1 code or "", so that a browser chooses the right shapes of shared characters.
         target_language: the same for the target.
+        heads: [Wt, Ws] each, weights of the heads whose mean ``weights`` is, drawn smaller beside it.
 
     Raises:
-        ValueError: the weights are not finite or not of shape [Wt, Ws], or a gold link lies outside.
+        ValueError: weights are not finite or not of shape [Wt, Ws], or a gold link lies outside.
     """
 
     source_words: Sequence[str]
@@ -65,13 +73,15 @@ class Heatmap:
     title: str = ""
     source_language: str = ""
     target_language: str = ""
+    heads: Sequence[np.ndarray] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.target_words), len(self.source_words))
-        if self.weights.shape != expected:
-            raise ValueError(f"heatmap weights have shape {self.weights.shape}; its words need {expected}")
-        if not np.isfinite(self.weights).all():
-            raise ValueError("heatmap weights are not all finite")
+        for weights in (self.weights, *self.heads):
+            if weights.shape != expected:
+                raise ValueError(f"heatmap weights have shape {weights.shape}; its words need {expected}")
+            if not np.isfinite(weights).all():
+                raise ValueError("heatmap weights are not all finite")
         for source, target in self.sure | self.possible:
             if not (0 <= source < expected[1] and 0 <= target < expected[0]):
                 raise ValueError(
@@ -88,6 +98,13 @@ class Heatmap:
         """Gold links that are possible and not sure, empty without gold."""
         return frozenset(self.gold.possible) - self.sure if self.gold else frozenset()
 
+    def of_heads(self) -> list["Heatmap"]:
+        """Return a heatmap of each head."""
+        return [
+            replace(self, weights=weights, title=f"head {number}", heads=())
+            for number, weights in enumerate(self.heads, start=1)
+        ]
+
     @property
     def note(self) -> str:
         """What a reader should know of an unusual heatmap, or ""."""
@@ -103,10 +120,10 @@ def heatmap_image(heatmap: Heatmap) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(heatmap_bytes(heatmap, ".png"))).convert("RGB"))
 
 
-def heatmap_bytes(heatmap: Heatmap, suffix: str) -> bytes:
-    """Return the drawn heatmap as a file of the format ``suffix``, .png or .svg."""
+def heatmap_bytes(heatmap: Heatmap, suffix: str, *, width: int | None = None) -> bytes:
+    """Return the drawn heatmap as a file of the format ``suffix``, .png or .svg; a PNG as wide as asked, in pixels."""
     with drawing():
-        return figure_bytes(draw(heatmap), suffix, clean(heatmap.title) or "alignment")
+        return figure_bytes(draw(heatmap), suffix, clean(heatmap.title) or "alignment", width=width)
 
 
 def draw(heatmap: Heatmap) -> "Figure":
@@ -121,25 +138,28 @@ def draw(heatmap: Heatmap) -> "Figure":
     columns, rows = max(len(heatmap.source_words), 1), max(len(heatmap.target_words), 1)
     figure = Figure(figsize=(columns * CELL, rows * CELL))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(rows, 0))
-    _draw_cells(axes, heatmap)
+    _draw_cells(axes, heatmap.weights)
     _draw_gold(axes, heatmap)
     _label(axes, heatmap)
-    _draw_key(figure, axes, heatmap, FigureCanvasAgg(figure).get_renderer())
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    if heatmap.heads and heatmap.weights.size:
+        _draw_heads(figure, axes, heatmap, renderer)
+    _draw_key(figure, heatmap, renderer)
     return figure
 
 
-def _draw_cells(axes: "Axes", heatmap: Heatmap) -> None:
-    """Draw the grid and the cells that have weight."""
+def _draw_cells(axes: "Axes", weights: np.ndarray, *, line: float = 0.4) -> None:
+    """Draw the grid, its lines so many points wide, and the cells that have weight."""
     from matplotlib.collections import PolyCollection
 
-    rows, columns = heatmap.weights.shape
-    axes.vlines(range(columns + 1), 0, rows, color=LIGHT["line"], linewidth=0.4, zorder=1, clip_on=False)
-    axes.hlines(range(rows + 1), 0, columns, color=LIGHT["line"], linewidth=0.4, zorder=1, clip_on=False)
-    cells = np.argwhere(heatmap.weights >= VISIBLE)
+    rows, columns = weights.shape
+    axes.vlines(range(columns + 1), 0, rows, color=LIGHT["line"], linewidth=line, zorder=1, clip_on=False)
+    axes.hlines(range(rows + 1), 0, columns, color=LIGHT["line"], linewidth=line, zorder=1, clip_on=False)
+    cells = np.argwhere(weights >= VISIBLE)
     corners = [[(s, t), (s + 1, t), (s + 1, t + 1), (s, t + 1)] for t, s in cells]
-    colors = [ramp_color(LIGHT_RAMP, float(heatmap.weights[t, s])) for t, s in cells]
+    colors = [ramp_color(LIGHT_RAMP, float(weights[t, s])) for t, s in cells]
     axes.add_collection(
-        PolyCollection(corners, facecolors=colors, edgecolors=LIGHT["line"], linewidths=0.4, zorder=2, clip_on=False)
+        PolyCollection(corners, facecolors=colors, edgecolors=LIGHT["line"], linewidths=line, zorder=2, clip_on=False)
     )
 
 
@@ -205,11 +225,35 @@ def _label(axes: "Axes", heatmap: Heatmap) -> None:
     set_text(title, "\n".join(textwrap.wrap(clean(heatmap.title), width)), families)
 
 
-def _draw_key(figure: "Figure", axes: "Axes", heatmap: Heatmap, renderer: "RendererAgg") -> None:
-    """Draw below everything what the colours and outlines mean, or what is unusual."""
+def _draw_heads(figure: "Figure", axes: "Axes", heatmap: Heatmap, renderer: "RendererAgg") -> None:
+    """Draw a small unlabelled panel for each head to the right, in lines that fit the height of the mean."""
+    rows, columns = heatmap.weights.shape
+    width, height = figure.get_size_inches()
+    lines = max(2, math.ceil(math.sqrt(len(heatmap.heads) / 2)))
+    a_line = math.ceil(len(heatmap.heads) / lines)
+    cell = max(HEAD_CELL, (height - (lines - 1) * HEAD_GAP) / lines / rows)
     box = axes.get_tightbbox(renderer)
     assert box is not None
-    line = box.y0 / figure.dpi - 0.25
+    first = box.x1 / figure.dpi + HEAD_GAP
+    step = max(columns * cell, HEAD_WIDTH) + HEAD_GAP
+    for number, head in enumerate(heatmap.of_heads()):
+        line, place = divmod(number, a_line)
+        left, bottom = first + place * step, height - (line + 1) * rows * cell - line * HEAD_GAP
+        panel = figure.add_axes(
+            (left / width, bottom / height, columns * cell / width, rows * cell / height),
+            xlim=(0, columns),
+            ylim=(rows, 0),
+            xticks=[],
+            yticks=[],
+        )
+        panel.spines[:].set_visible(False)
+        _draw_cells(panel, head.weights, line=0.3)
+        panel.set_title(head.title, loc="left", fontsize=8, color=LIGHT["muted"], pad=3)
+
+
+def _draw_key(figure: "Figure", heatmap: Heatmap, renderer: "RendererAgg") -> None:
+    """Draw below everything what the colours and outlines mean, or what is unusual."""
+    line = figure.get_tightbbox(renderer).y0 - 0.25
     if heatmap.note:
         _write(figure, 0.0, line, heatmap.note)
     else:

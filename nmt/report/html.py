@@ -158,7 +158,8 @@ def _example(example: Example) -> str:
         f'<dt>{_text(name)}</dt><dd dir="auto">{_text(line)}</dd>' for name, line in example.lines.items()
     )
     listed = f"<dl>\n{lines}\n</dl>\n" if lines else ""
-    maps = "\n".join(_heatmap(heatmap) for heatmap in example.heatmaps)
+    shown = (each for heatmap in example.heatmaps for each in (heatmap, *heatmap.of_heads()))
+    maps = "\n".join(_heatmap(heatmap) for heatmap in shown)
     return f'<article class="example">\n{heading}{listed}<div class="maps">\n{maps}\n</div>\n</article>'
 
 

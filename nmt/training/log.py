@@ -81,6 +81,7 @@ class TensorBoardLog(Log):
     _TAGS = {
         "loss": "train/loss",
         "smoothed_loss": "train/smoothed_loss",
+        "attention_loss": "train/attention_loss",
         "perplexity": "train/perplexity",
         "learning_rate": "learning_rate",
         "grad_norm": "grad_norm",

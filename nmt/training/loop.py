@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nmt.data.batches import Batch, TokenBatches
+from nmt.model.scheduled import begin_step
 from nmt.training.averaging import Averaging
 from nmt.training.interruption import Interrupted, Interruption
 from nmt.training.log import Log
@@ -59,7 +60,7 @@ class FitResult:
 
 
 class StepResult(NamedTuple):
-    """An update: ``sums`` [3] float64 of smoothed loss, negative log-likelihood and gradient norm; target tokens."""
+    """An update: ``sums`` [4] float64 as :class:`nmt.training.meter.Meter` takes them; target tokens."""
 
     sums: Tensor
     tokens: int
@@ -162,12 +163,14 @@ def train_step(
     device = next(model.parameters()).device
     tokens = sum(batch.target_tokens for batch in batches)
     optimizer.zero_grad(set_to_none=True)
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
     for batch in batches:
         losses = loss_function(model, batch.to(device))
         (losses.loss / tokens).backward()
         sums[0] += losses.loss.detach()
         sums[1] += losses.nll.detach()
+        if losses.attention is not None:
+            sums[3] += losses.attention
     sums[2] = nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip_norm is None else clip_norm)
     optimizer.step()
     return StepResult(sums, tokens)
@@ -191,6 +194,7 @@ def _advance(session: Session, update: _Update, *, loss_function: LossFunction, 
     """Make an update and count it."""
     state = session.state
     session.set_learning_rate()
+    begin_step(session.model, state.step)
     result = train_step(
         session.model, session.optimizer, update.batches, loss_function=loss_function, clip_norm=clip_norm
     )

@@ -20,13 +20,18 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         """Start at zero on ``device``."""
-        # smoothed loss, negative log-likelihood, norm of the gradient
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(4, dtype=torch.float64, device=device)
         self._tokens = 0
         self._steps = 0
 
     def add(self, sums: Tensor, tokens: int) -> None:
-        """Add a step: ``sums`` [3] of smoothed loss, negative log-likelihood (both over tokens) and gradient norm."""
+        """Add a step.
+
+        Args:
+            sums: [4]: the loss minimised and the negative log-likelihood over tokens, the gradient's norm, and of the
+                first what is about attention.
+            tokens: the target tokens.
+        """
         self._sums += sums
         self._tokens += tokens
         self._steps += 1
@@ -38,7 +43,7 @@ class Meter:
 
     def take(self) -> dict[str, float]:
         """Return means since the last call (nats per token; norm per step) and start again; waits for the device."""
-        smoothed, nll, norm = self._sums.tolist()
+        smoothed, nll, norm, attention = self._sums.tolist()
         tokens, steps = max(self._tokens, 1), max(self._steps, 1)
         loss = nll / tokens
         self._sums.zero_()
@@ -46,6 +51,7 @@ class Meter:
         return {
             "loss": loss,
             "smoothed_loss": smoothed / tokens,
+            **({"attention_loss": attention / tokens} if attention else {}),
             "perplexity": math.exp(min(loss, 700.0)),
             "grad_norm": norm / steps,
         }
@@ -60,7 +66,8 @@ class Meter:
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Set sums and counts."""
-        self._sums.copy_(tensors["sums"])
+        # a checkpoint of an earlier version has no sum for attention
+        self._sums[: len(tensors["sums"])] = tensors["sums"]
         self._tokens, self._steps = counters["tokens"], counters["steps"]
 
 

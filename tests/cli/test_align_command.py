@@ -1,8 +1,9 @@
 import gzip
 import re
 
+import numpy as np
 import pytest
-from toy_run import GOLD, REFERENCES, SOURCES
+from toy_run import GOLD, REFERENCES, SOURCES, build_run
 
 from nmt.assemble import open_run
 from nmt.data import format_links, parse_links
@@ -108,7 +109,33 @@ def test_a_run_without_attention(nmt, run_without_attention, files):
     assert "attention=none" in message
 
 
+def test_heads_are_drawn_beside_their_mean(nmt, files, tmp_path):
+    run = build_run(tmp_path / "run", "multi_head", "attention.form.heads=2")
+    page = tmp_path / "maps.html"
+    plain = nmt("align", run.path, *pair(files), "--heatmap", page)
+    assert "head" not in re.findall(r"<figcaption.*?</figcaption>", page.read_text())[0]
+    drawn = nmt("align", run.path, *pair(files), "--heatmap", page, "--heads")
+    assert drawn.code == 0 and drawn.lines == plain.lines
+    captions = re.findall(r"<figcaption[^>]*>(.*?)</figcaption>", page.read_text())
+    assert captions[:4] == ["line 1, mean of 2 heads", "head 1", "head 2", "line 2, mean of 2 heads"]
+    # a pair without words has no heads
+    assert captions[9:11] == ["line 4", "line 5, mean of 2 heads"]
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_weights_of_heads_are_merged_and_shifted_as_their_mean(files, tmp_path, shift):
+    opened = open_run(build_run(tmp_path / "run", "multi_head", "attention.form.heads=2").path)
+    given = (opened.model, opened.tokenizers, SOURCES, REFERENCES)
+    for alignment in align_lines(*given, batch_tokens=4000, device="cpu", heads=True)[shift][:3]:
+        assert len(alignment.heads) == 2
+        assert np.abs(alignment.heads[0] - alignment.heads[1]).max() > 1e-3
+        np.testing.assert_allclose(np.mean(alignment.heads, axis=0), alignment.weights, atol=1e-6)
+
+
 def test_arguments_that_are_refused(nmt, run, files, tmp_path):
+    assert "give --heatmap FILE beside it" in nmt("align", run.path, *pair(files), "--heads").refused()
+    message = nmt("align", run.path, *pair(files), "--heads", "--heatmap", tmp_path / "a.png").refused()
+    assert re.search(r"--heads needs attention/form=multi_head, but .* trained with attention=luong_general", message)
     assert "required: --target" in nmt("align", run.path, "--source", files["source"]).refused()
     assert "accepted: .png" in nmt("align", run.path, *pair(files), "--heatmap", tmp_path / "a").refused()
     assert "--shift: invalid choice: 2" in nmt("align", run.path, *pair(files), "--shift", "2").refused()

@@ -225,6 +225,16 @@ def test_a_run_that_samples_is_scored_by_sampling(corpus: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "run/metrics.json").read_text())["valid"]["bleu"] == scores["bleu"]
 
 
+def test_attention_is_guided_by_a_file_of_links(corpus: Path, tmp_path: Path) -> None:
+    lengths = [len(line.split()) for line in (corpus / "train.en").read_text().splitlines()]
+    links = tmp_path / "links"
+    links.write_text("".join(" ".join(f"{i}-{n - 1 - i}" for i in range(n)) + "\n" for n in lengths))
+    guidance = ("training.guided_alignment.weight=2", f"training.guided_alignment.links={links}")
+    assert main(command(corpus, tmp_path / "run", *guidance, "training.max_steps=6")) == 0
+    found = [record for record in records(tmp_path / "run") if record["kind"] == "train"]
+    assert found and all(2 * 0.5 < float(str(record["attention_loss"])) < 2 * 4 for record in found)
+
+
 def test_resume_false_renames_the_old_folder(finished: Path, corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -336,3 +346,24 @@ def test_corpus_without_test_or_validation(corpus: Path, tmp_path: Path) -> None
     assert main(command(corpus, tmp_path / "run", "data.valid=null", "data.test=null", "training.max_steps=3")) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "test" not in metrics and "valid" not in metrics
+
+
+@pytest.mark.parametrize("tokenizer", ["word", "bpe", "char"])
+@pytest.mark.parametrize("separator", ["<sep>", "<p>"])
+def test_sentences_of_a_line_are_found_by_their_separator(corpus, tmp_path, tokenizer, separator):
+    for split in ("train", "valid", "test"):
+        lines = (corpus / f"{split}.en").read_text().splitlines()
+        (tmp_path / f"{split}.en").write_text("".join(f"a dog {separator} {line}\n" for line in lines))
+        shutil.copy(corpus / f"{split}.de", tmp_path)
+    size = "tokenizer.vocabulary_size=" + ("310" if tokenizer == "bpe" else "400")
+    given = (f"data.root={tmp_path}", "attention=hierarchical", f"tokenizer={tokenizer}", size)
+    overrides = [each for each in TINY if not each.startswith("tokenizer")]
+    assert main([*overrides, *given, "training.max_steps=1", f"run_dir={tmp_path / 'run'}"]) == 0
+    run = open_run(tmp_path / "run")
+    attention, source = run.model.decoder.attention, run.tokenizers.source
+    if separator == "<sep>":
+        assert source.pieces([attention.separator])[0].strip("\u2581") == separator
+    else:
+        assert attention.separator is None
+    lines = (tmp_path / "test.en").read_text().splitlines()
+    assert source.decode(source.encode(lines)) == lines

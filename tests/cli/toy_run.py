@@ -3,7 +3,7 @@
 import torch
 from composed import composed
 
-from nmt.assemble import build_model
+from nmt.assemble import build_model_for
 from nmt.config import to_yaml
 from nmt.data import WordTrainer
 from nmt.run_folder import RunFolder, write_json, write_lines, write_text
@@ -22,9 +22,7 @@ def build_run(path, attention, *overrides, seed=3):
     trainer = WordTrainer(vocabulary_size=100, joint=False, minimum_count=1, split_punctuation=True)
     tokenizers = trainer.train(SOURCES, REFERENCES, cache=None)
     torch.manual_seed(seed)
-    model = build_model(
-        config, source_size=tokenizers.source.size, target_size=tokenizers.target.size, joint=tokenizers.joint
-    )
+    model = build_model_for(config, tokenizers)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)

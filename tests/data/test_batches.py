@@ -217,3 +217,11 @@ def test_a_negative_seed_is_refused(pairs):
 def test_no_pairs_is_an_error():
     with pytest.raises(DataError, match="no training pairs"):
         TokenBatches(EncodedPairs.from_lists([], []), batch_tokens=100)
+
+
+def test_padding_is_the_share_of_positions_that_are_none(pairs):
+    batches = TokenBatches(pairs, batch_tokens=90, pool_batches=3, seed=2)
+    found = list(batches.epoch(1))
+    real = sum(int(batch.source_lengths.sum() + batch.target_lengths.sum()) for batch in found)
+    positions = sum(batch.source.numel() + batch.target_out.numel() for batch in found)
+    assert batches.padding(1) == pytest.approx(1 - real / positions) and 0 < batches.padding(1) < 1

@@ -66,13 +66,14 @@ def words(line: str) -> list[str]:
 )
 def test_default_is_the_corpus_from_before_there_were_options(source, target, fingerprint: str):
     sizes = {"train_sentences": 200, "valid_sentences": 20, "test_sentences": 40, "long_sentences": 10}
-    given = {"order": "natural", "sentences": 1, "separator": "<sep>", "names": 0}
+    given = {"order": "natural", "sentences": 1, "sentence_separator": "<sep>", "names": 0}
     for options in ({}, given):
         assert SyntheticCorpus(**sizes, source=source, target=target, **options).load().fingerprint == fingerprint
 
 
 def test_every_option_changes_the_fingerprint():
-    variants = ({}, {"order": "source"}, {"sentences": 2}, {"sentences": 2, "separator": "|"}, {"names": 0.5})
+    barred = {"sentences": 2, "sentence_separator": "|"}
+    variants = ({}, {"order": "source"}, {"sentences": 2}, barred, {"names": 0.5})
     prints = {SyntheticCorpus(**SIZES, **options).load().fingerprint for options in variants}
     assert len(prints) == len(variants)
 
@@ -220,7 +221,7 @@ def test_joined_lines_shift_the_links():
 def test_paragraphs_are_the_sentences_of_a_larger_corpus(source: str, target: str, order: str):
     options = {"source": source, "target": target, "order": order}
     single = texts(SyntheticCorpus(**{key: 3 * size for key, size in SIZES.items()}, **options).load())
-    joint = texts(SyntheticCorpus(**SIZES, sentences=3, separator="<end>", **options).load())
+    joint = texts(SyntheticCorpus(**SIZES, sentences=3, sentence_separator="<end>", **options).load())
     for key, text in joint.items():
         parts = iter(triples(single[key]))
         for line, other, links in triples(text):
@@ -344,7 +345,7 @@ def test_appositions():
     ("name", "option", "default"),
     [
         ("synthetic_shared_order", {"order": "source"}, True),
-        ("synthetic_paragraphs", {"sentences": 3, "separator": "<sep>"}, False),
+        ("synthetic_paragraphs", {"sentences": 3, "sentence_separator": "<sep>"}, False),
         ("synthetic_copying", {"names": 0.7}, True),
     ],
 )
@@ -363,8 +364,8 @@ def test_configurations(name: str, option: dict, default: bool):
     [
         ({"order": "target"}, "data.order=target"),
         ({"sentences": 0}, "data.sentences=0"),
-        ({"separator": ""}, "data.separator=''"),
-        ({"separator": "a b"}, "data.separator='a b'"),
+        ({"sentence_separator": ""}, "data.sentence_separator=''"),
+        ({"sentence_separator": "a b"}, "data.sentence_separator='a b'"),
         ({"names": 1.5}, "data.names=1.5"),
         ({"names": -0.1}, "data.names=-0.1"),
         ({"names": float("nan")}, "data.names=nan"),

@@ -367,6 +367,7 @@ def test_a_missing_folder_says_what_would_do(load, tmp_path):
         ({"target": "en"}, r"data\.source and data\.target are both en; they must be different"),
         ({"align_source": "fr"}, r"data\.align_source=fr is not accepted; one of: en, de"),
         ({"extra_train": "more"}, r"data\.extra_train='more' is not accepted; it must be a list"),
+        ({"sentence_separator": "a b"}, r"data\.sentence_separator='a b' is not accepted; it must be one word"),
         ({"columns": ["en"]}, r"data\.columns=\['en'\] is not accepted; it must map suffixes"),
         ({"columns": {"en": None}}, r"data\.columns=.* is not accepted; it must map suffixes"),
     ],
@@ -626,7 +627,7 @@ def test_the_class_is_imported_without_the_libraries_that_it_needs_to_load():
 
 def text_configs():
     nodes = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONFIGS.glob("*.yaml"))}
-    return {name: node for name, node in nodes.items() if node["_target_"] == "nmt.data.TextCorpus"}
+    return {name: node for name, node in nodes.items() if node.get("_target_") == "nmt.data.TextCorpus"}
 
 
 def test_configurations_have_the_same_keys():

@@ -122,6 +122,52 @@ def test_random_text_comes_back(pairs):
             assert tokenizer.decode(tokenizer.encode([line])) == [line]
 
 
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_separator_between_sentences_is_one_token(name, joint, text, tmp_path):
+    sources = [f"{one} <sep> {other}" for one, other in zip(text[0], text[0][1:], strict=False)]
+    trainer = dataclasses.replace(TRAINERS[name], separator="<sep>", joint=joint)
+    pair = trainer.train(sources, text[1][1:], cache=None)
+    pair.save(tmp_path)
+    for tokenizer in (pair.source, TokenizerPair.load(tmp_path).source):
+        separator = tokenizer.token("<sep>")
+        lines = [*sources[:20], "The dog <sep> <sep> <sep> sees", "<sep> The dog <sep>", "<sep>"]
+        encoded = tokenizer.encode(lines)
+        assert [ids.count(separator) for ids in encoded] == [line.split().count("<sep>") for line in lines]
+        assert tokenizer.decode(encoded) == lines
+        for ids, line in zip(encoded, lines, strict=True):
+            assert piece_words(tokenizer.surfaces(ids))[0] == split_words(line)
+
+
+@pytest.mark.parametrize("name", SPELLING)
+def test_a_separator_inside_a_word_is_text(name, text):
+    trainer = dataclasses.replace(TRAINERS[name], separator="<sep>")
+    tokenizer = trainer.train(["The dog <sep> sees", *text[0]], text[1], cache=None).source
+    (ids,) = tokenizer.encode(["a<sep>b"])
+    assert tokenizer.token("<sep>") not in ids
+    assert tokenizer.decode([ids]) == ["a<sep>b"]
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_separator_that_the_text_does_not_have_changes_nothing(name, text, pairs):
+    tokenizer = dataclasses.replace(TRAINERS[name], separator="<sep>").train(*text, cache=None).source
+    assert tokenizer.token("<sep>") is None
+    every = range(tokenizer.size)
+    assert tokenizer.pieces(every) == pairs[name].source.pieces(every)
+
+
+@pytest.mark.parametrize("rate", [("unigram", 0.3), ("bpe", 0.5)])
+def test_random_segmentation_keeps_the_separator(rate, text):
+    model_type, sampling = rate
+    trainer = dataclasses.replace(SUBWORDS, model_type=model_type, sampling=sampling, separator="<sep>")
+    lines = [f"{line} <sep> {line}" for line in text[0]]
+    tokenizer = trainer.train(lines, text[1], cache=None).source
+    separator = tokenizer.token("<sep>")
+    drawn = tokenizer.encode(lines, sampler=Sampling(1, 2))
+    assert drawn != tokenizer.encode(lines)
+    assert all(ids.count(separator) == 1 for ids in drawn)
+
+
 def test_runs_of_spaces_are_one(tokenizer):
     assert tokenizer.encode(["  The   dog  "]) == tokenizer.encode(["The dog"])
     assert tokenizer.encode(["", "   "]) == [[], []]

@@ -59,6 +59,8 @@ class Call:
 class CopyModel(nn.Module):
     """Predicts source piece t at step t and attends to it; notes the size of every call."""
 
+    copies = False
+
     def __init__(self, size, features=5):
         super().__init__()
         generator = torch.Generator().manual_seed(3)
@@ -70,7 +72,7 @@ class CopyModel(nn.Module):
     def _note(self, rows, positions):
         self.calls.append(Call(rows, positions, self.training, torch.is_inference_mode_enabled()))
 
-    def encode(self, source, source_lengths):
+    def encode(self, source, source_lengths, copies=None):
         self._note(len(source), source.numel())
         return CopyState(source, torch.zeros(len(source), 1, dtype=torch.long))
 

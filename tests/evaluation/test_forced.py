@@ -17,7 +17,10 @@ from nmt.evaluation.forced import _weights, align_lines, score_alignments
 
 
 def forced_weights(model, pairs, batch_tokens):
-    found = dict(_weights(model, pairs, batch_tokens=batch_tokens, device="cpu"))
+    found = {
+        index: weights
+        for index, weights, _ in _weights(model, pairs, batch_tokens=batch_tokens, device="cpu", heads=False)
+    }
     return [found[index] for index in range(len(pairs))]
 
 

@@ -90,7 +90,8 @@ def test_forcing_a_translation_gives_the_attention_and_the_probability_it_was_fo
     found = [line for line in _translate(real_model, tokenizers, batch_tokens=1000, beam=3, n_best=2) if line.text]
     candidates = [(line.source_tokens, candidate) for line in found for candidate in line.candidates]
     pairs = EncodedPairs.from_lists([source for source, _ in candidates], [best.tokens for _, best in candidates])
-    weights = dict(_weights(real_model, pairs, batch_tokens=50, device="cpu"))
+    forced = _weights(real_model, pairs, batch_tokens=50, device="cpu", heads=False)
+    weights = {index: row for index, row, _ in forced}
     for index, (_, candidate) in enumerate(candidates):
         np.testing.assert_allclose(weights[index], candidate.weights, atol=1e-5)
         alone = corpus_perplexity(real_model, pairs.select([index]), batch_tokens=50, device="cpu")

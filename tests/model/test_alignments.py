@@ -26,7 +26,8 @@ CASES += [(name, {"window": size}) for name in ("local_m", "local_p") for size i
 def make_alignment(name, **overrides):
     node = OmegaConf.to_container(OmegaConf.load(CONFIGS / f"attention/alignment/{name}.yaml")) | overrides
     alignment = build(node, Alignment, "attention.alignment", query_size=H, key_size=3).double()
-    return randomised(alignment)
+    # without the random numbers of training
+    return randomised(alignment).eval()
 
 
 def make_memory(alignment, lengths=LENGTHS):

@@ -13,24 +13,24 @@ from toys import (
     TARGET_SIZE,
     VARIANTS,
     assert_same,
+    batch_for,
     gradients,
     label,
     new_model,
     padded,
     randomised,
     rows,
-    toy_batch,
     toy_model,
 )
 
 from nmt.data.batches import Batch
 from nmt.data.vocabulary import BOS, PAD
 from nmt.model import TranslationModel, arithmetic
-from nmt.model.attention import LocalPredictive, NoAlignment
+from nmt.model.attention import Alignment, LocalPredictive, Monotonic, NoAlignment
 from nmt.model.encoder import mask_from_lengths
 from nmt.training.loss import batch_loss
 
-SCORE = "decoder.attention.score."
+SCORE = ".score."
 
 
 def over(cases):
@@ -74,7 +74,8 @@ class Subject:
 @cache
 def subject(variant, cell):
     """The same for all tests, none of which may change it."""
-    return Subject(toy_model(*variant, cell=cell), toy_batch())
+    model = toy_model(*variant, cell=cell)
+    return Subject(model, batch_for(model))
 
 
 class Found(NamedTuple):
@@ -101,6 +102,11 @@ def per_token(model, batch):
     return {"readouts": readouts, "weights": weights[..., :width], "log_probs": predicted[:, : TARGET_SIZE + width]}
 
 
+def alignment_of(model):
+    """How its attention aligns; all heads and levels do alike."""
+    return next(module for module in model.decoder.attention.modules() if isinstance(module, Alignment))
+
+
 @every_variant
 def test_weights_are_a_distribution_over_real_positions(variant, cell):
     one = subject(variant, cell)
@@ -109,11 +115,11 @@ def test_weights_are_a_distribution_over_real_positions(variant, cell):
     assert (weights >= 0).all() and weights.isfinite().all()
     padding = ~mask_from_lengths(batch.source_lengths, batch.source.shape[1])
     assert not weights[padding.unsqueeze(1).expand_as(weights)].any(), "weight on padding"
-    alignment, sums = model.decoder.attention.alignment, weights.sum(-1)
+    alignment, sums = alignment_of(model), weights.sum(-1)
     assert model.has_weights != isinstance(alignment, NoAlignment)
     if isinstance(alignment, NoAlignment):
         assert not weights.any()
-    elif isinstance(alignment, LocalPredictive):  # the paper does not renormalise
+    elif isinstance(alignment, LocalPredictive | Monotonic):  # the papers do not renormalise
         assert (sums <= 1 + 1e-12).all() and (sums > 0).all()
     else:
         torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
@@ -204,22 +210,28 @@ def assert_steps_equal_forced(model, batch, read, step):
 
 @every_variant
 def test_every_parameter_learns(variant, cell):
-    idle = [name for name, gradient in subject(variant, cell).gradients.items() if not gradient.any()]
+    model = toy_model(*variant, cell=cell).train()
+    found = gradients(model, batch_for(model))
+    idle = [name for name, gradient in found.items() if not gradient.any()]
     assert idle == []
 
 
 @every_variant
 def test_a_score_learns_nothing_from_sources_of_one_token(variant, cell):
-    found = gradients(subject(variant, cell).model, toy_batch(source_lengths=(0, 0, 0)))
+    model = subject(variant, cell).model
+    found = gradients(model, batch_for(model, source_lengths=(0, 0, 0)))
+    # a reader that moves on may pass the only position
+    passes = isinstance(alignment_of(model), Monotonic)
     for name, gradient in found.items():
         assert gradient.isfinite().all()
         # the only position takes all the weight, whatever its score is
-        assert not name.startswith(SCORE) or gradient.abs().max() < 1e-12
+        assert SCORE not in name or passes or gradient.abs().max() < 1e-12
 
 
 @every_variant
 def test_use_leaves_the_modules_as_they_were(variant, cell):
-    model, batch = toy_model(*variant, cell=cell), toy_batch()
+    model = toy_model(*variant, cell=cell)
+    batch = batch_for(model)
     before = snapshot(model)
     values = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
@@ -251,10 +263,15 @@ def test_fast_and_plain_arithmetic_agree(variant, cell):
 @pytest.mark.parametrize("fast", [True, False])
 @every_variant
 def test_bf16_is_close_to_fp32(variant, cell, fast):
-    model, batch = randomised(toy_model(*variant, cell=cell), size=0.4).float(), toy_batch()
-    exact, expected = decode(model, batch).log_probs, gradients(model, batch)
+    model = randomised(toy_model(*variant, cell=cell), size=0.4).float()
+    batch = batch_for(model)
+    whole, expected = decode(model, batch), gradients(model, batch)
     with arithmetic(bf16=True, fast=fast):
-        rounded, found = decode(model, batch).log_probs, gradients(model, batch)
+        coarse, found = decode(model, batch), gradients(model, batch)
+    # what reads the likeliest position alone may read another one where two are nearly alike
+    same = (coarse.weights - whole.weights).abs().amax(-1) < 0.5
+    assert same.double().mean() > 0.9
+    exact, rounded = whole.log_probs[same], coarse.log_probs[same]
     assert rounded.dtype == torch.float32 and all(each.dtype == torch.float32 for each in found.values())
     # minus infinity where nothing can be copied
     assert torch.equal(rounded.isinf(), exact.isinf())
@@ -265,7 +282,8 @@ def test_bf16_is_close_to_fp32(variant, cell, fast):
 
 @every_variant_once
 def test_loss_falls_over_thirty_steps(variant, cell):
-    model, batch = new_model(*variant, cell=cell), toy_batch((3, 1), (2, 3))
+    model = new_model(*variant, cell=cell)
+    batch = batch_for(model, source_lengths=(3, 1), target_lengths=(2, 3))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     losses = []
     for _ in range(30):
@@ -273,6 +291,7 @@ def test_loss_falls_over_thirty_steps(variant, cell):
         loss = batch_loss(model, batch, label_smoothing=0.0)
         (loss.loss / loss.tokens).backward()
         optimizer.step()
-        losses.append(loss.loss.item() / loss.tokens)
-    assert losses[0] == pytest.approx(math.log(TARGET_SIZE), rel=0.1), "a new model should know nothing"
+        losses.append(loss.nll.item() / loss.tokens)
+    if not model.copies:
+        assert losses[0] == pytest.approx(math.log(TARGET_SIZE), rel=0.1), "a new model should know nothing"
     assert losses[-1] < 0.5 * losses[0]

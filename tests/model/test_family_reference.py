@@ -481,22 +481,24 @@ def test_convolve_has_the_output_first():
     assert family.convolve(np.array([[1.0, 2.0]]), Convolution(W, np.zeros(2))) == close([[10, 0]])
 
 
-def test_convolutions_add_the_input_after_the_tanh_and_pad_with_zero_in_each_layer():
+def test_convolutions_add_the_input_before_the_tanh_and_pad_with_zero_in_each_layer():
     right, left = np.array([[[0.0, 0.0, 1.0]]]), np.array([[[1.0, 0.0, 0.0]]])
     stack = Stack(np.array([[1.0, 0.0]]), [Convolution(right, np.zeros(1))])
-    e = np.array([[5.0, -1.0], [LN2, -1.0], [LN3, -1.0]])
-    assert family.convolutions(e, stack) == close([[5.6], [LN2 + 0.8], [LN3]])
+    e = np.array([[LN2, -1.0], [LN2, -1.0], [LN3, -1.0]])
+    # tanh of ln 2 + ln 2, ln 3 + ln 2 and 0 + ln 3; that of ln a is (a^2 - 1) / (a^2 + 1)
+    assert family.convolutions(e, stack) == close([[15 / 17], [35 / 37], [0.8]])
     # 0 and bias ln 3 give 0.8 everywhere; the second layer reads zero, not 0.8, to the left of the sentence
     stack = Stack(np.zeros((1, 2)), [Convolution(right, np.array([LN3])), Convolution(left, np.array([LN2]))])
-    inner = 0.8 + math.tanh(0.8 + LN2)
-    assert family.convolutions(e, stack) == close([[0.8 + 0.6], [inner], [inner]])
+    inner = math.tanh(0.8 + LN2 + 0.8)
+    assert family.convolutions(e, stack) == close([[math.tanh(LN2 + 0.8)], [inner], [inner]])
 
 
 def test_cnn_encoder_repeats_the_last_position_and_has_two_stacks():
-    positions, embedded = np.array([[1.0], [10.0]]), np.array([[0.0], [0.5], [0.25], [0.0]])
+    positions, embedded = np.array([[0.0], [LN2]]), np.array([[0.0], [LN2], [LN3], [0.0]])
     keys = Stack(np.array([[1.0]]), [])
     values = Stack(np.array([[1.0], [2.0]]), [Convolution(np.zeros((2, 2, 3)), np.array([LN2, LN3]))])
     a, c = family.cnn_encoder(embedded, positions, keys, values)
-    assert a == close([[1], [10.5], [10.25], [10]])
-    assert c == close([[1.6, 2.8], [11.1, 21.8], [10.85, 21.3], [10.6, 20.8]])
-    assert family.mean_state(c) == close([34.15 / 4, 66.7 / 4])
+    assert a == close([[0], [math.log(4)], [math.log(6)], [LN2]])
+    # tanh of ln 2 + e and of ln 3 + 2 e
+    assert c == close([[3 / 5, 4 / 5], [63 / 65, 2303 / 2305], [143 / 145, 11663 / 11665], [15 / 17, 143 / 145]])
+    assert family.mean_state(c) == close([c[:, 0].sum() / 4, c[:, 1].sum() / 4])

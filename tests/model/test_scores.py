@@ -9,7 +9,8 @@ from toys import close, random, randomised
 from nmt.component import build
 from nmt.errors import ConfigError
 from nmt.model import arithmetic
-from nmt.model.attention import AdditiveScore, CosineScore, DotScore, LocationScore, Score
+from nmt.model.attention import AdditiveScore, CosineScore, DotScore, LocationScore, PoolingScore, Score
+from nmt.model.attention.base import masked_softmax
 from nmt.model.encoder import Encoded, mask_from_lengths
 
 B, Q, S, H, M, A = 3, 2, 5, 11, 7, 13
@@ -129,6 +130,28 @@ def test_scores_without_a_matrix_need_equal_sizes(name, make):
         make()
 
 
+def _softmax_weights(score, seed):
+    source, query = make_source(), random(B, Q, getattr(score, "query_size", H), seed=seed)
+    scores = score(query, score.prepare(source))
+    return scores, masked_softmax(scores, source.mask.unsqueeze(1))
+
+
+def test_without_its_tanh_concat_does_not_look_at_the_query():
+    score = make_score("concat_linear")
+    (one, weights), (other, again) = (_softmax_weights(score, seed) for seed in (2, 5))
+    assert (one - other).abs().min() > 0.001, "the scores are moved, all by the same"
+    assert array(weights) == close(again)
+    with_tanh = make_score("concat")
+    assert (_softmax_weights(with_tanh, 2)[1] - _softmax_weights(with_tanh, 5)[1]).abs().max() > 0.01
+
+
+def test_pooling_has_no_query():
+    score = make_score("pooling")
+    scores, _ = _softmax_weights(score, 2)
+    assert torch.equal(scores, _softmax_weights(score, 5)[0])
+    assert torch.equal(scores[:, 0], scores[:, 1]) and scores[0, 0].unique().numel() == S
+
+
 def test_wrong_options_are_refused():
     with pytest.raises(ConfigError, match="strength=-1 is not accepted; it must be positive"):
         CosineScore(M, M, strength=-1)
@@ -136,3 +159,5 @@ def test_wrong_options_are_refused():
         LocationScore(H, max_positions=0)
     with pytest.raises(ConfigError, match="attention_size=0 is not accepted; it must be at least 1"):
         AdditiveScore(H, M, attention_size=0)
+    with pytest.raises(ConfigError, match="attention_size=0 is not accepted; it must be at least 1"):
+        PoolingScore(M, attention_size=0)

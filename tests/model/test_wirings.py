@@ -2,6 +2,7 @@ from itertools import product
 
 import pytest
 import torch
+from composed import options
 from numpy_model import array, unroll
 from toys import CELLS, VARIANTS, close, label, toy_batch, toy_model
 
@@ -47,6 +48,14 @@ def test_wirings_equal_the_papers(wiring, layers, residual, fast):
 @pytest.mark.parametrize("variant", VARIANTS, ids=label)
 def test_every_variant_equals_the_papers(variant, cell):
     assert_equals_reference(toy_model(*variant, cell=cell), fast=True)
+
+
+@pytest.mark.parametrize("alignment", sorted({*options("attention/alignment")} - {"none"}))
+@pytest.mark.parametrize("score", options("attention/score"))
+def test_every_score_goes_with_every_alignment(score, alignment):
+    silent = ("attention.alignment.noise=0",) if alignment == "monotonic" else ()
+    parts = (f"attention/score={score}", f"attention/alignment={alignment}", *silent)
+    assert_equals_reference(toy_model("attention=luong_general", *parts, cell="gru"), fast=True)
 
 
 @pytest.mark.parametrize("wiring", WIRINGS[::2], ids=label)

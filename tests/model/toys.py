@@ -13,12 +13,24 @@ from torch.nn import functional
 from nmt.assemble import build_model
 from nmt.config import Cell
 from nmt.data.batches import Batch, EncodedPairs, FlatSequences
+from nmt.data.vocabulary import EOS
 from nmt.errors import ConfigError
-from nmt.model.attention import AttentionParts, NoCoverage, SharedAnnotations, SingleAttention
+from nmt.model.attention import (
+    AttentionParts,
+    GumbelSoftmax,
+    NoCoverage,
+    SampledAlignment,
+    SharedAnnotations,
+    SingleAttention,
+)
 from nmt.training.loss import batch_loss
 
 CELLS = ["rnn", "gru", "lstm"]
+# what draws random numbers in training mode, dropout apart
+DRAWING = (GumbelSoftmax, SampledAlignment)
 SOURCE_SIZE, TARGET_SIZE = 17, 19
+# the source token between sentences; tests also put it on padding
+SEPARATOR = 13
 E, ENCODER, H = 7, 11, 13
 TOY = (
     f"embedding.size={E}",
@@ -31,10 +43,20 @@ TOY = (
 )
 _STACKED = ("encoder.layers=2", "decoder.layers=3", "encoder.residual=true", "decoder.residual=true")
 _NORMED = ("encoder.layer_norm=true", "decoder.layer_norm=true")
+_LOOK_BACK = ("decoder.self_attention=true", "decoder.hidden_size=12", "decoder.self_attention_heads=3")
 # what an option needs beside it to make sense
 _COMPANIONS = {
     "attention/alignment=none": ("attention/context=fixed", "attention/score=constant"),
     "attention/context=fixed": ("attention/alignment=none", "attention/score=constant"),
+    "attention=multi_head": ("attention.form.heads=2",),
+    "attention/form=multi_head": ("attention.form.heads=2",),
+    "encoder=birnn_self_attention": ("encoder.heads=2",),
+    "encoder=self_attention": ("encoder.heads=2",),
+    # draw in all sentences, so that the baseline always learns
+    "attention=hard_sample": ("attention.alignment.expectation=0",),
+    "attention/alignment=sample": ("attention.alignment.expectation=0",),
+    "attention=monotonic": ("attention.alignment.noise=0",),
+    "attention/alignment=monotonic": ("attention.alignment.noise=0",),
 }
 _MORE = [
     ("attention=bahdanau", *_STACKED),
@@ -51,16 +73,69 @@ _MORE = [
     ("attention=local_m", "attention.alignment.window=1", "attention.wiring.input_feeding=false"),
     ("attention=bahdanau", "attention/alignment=local_m", "attention.alignment.window=1"),
     ("attention=local_p", "attention.alignment.window=1"),
+    ("attention=local_p", "attention/score=additive", "attention.alignment.window=2"),
+    ("attention=multi_head", "attention.form.heads=3", "attention.form.head_size=5"),
+    ("attention=multi_head", "attention.form.heads=2", "attention.wiring.input_feeding=false"),
+    ("attention=bahdanau", "attention/form=multi_head", "attention.form.heads=3", "attention.form.head_size=5"),
+    ("attention=multi_head", "attention.form.heads=2", "attention.coverage=true"),
+    ("attention=local_p", "attention/form=multi_head", "attention.form.heads=2", "attention.alignment.window=2"),
+    ("attention=multi_head", "attention.form.heads=2", "attention/annotations=projected"),
+    ("attention=bahdanau", "attention/form=hierarchical"),
+    ("attention=bahdanau", "attention/form=hierarchical", "attention.coverage=true"),
+    ("attention=luong_dot", "attention/form=hierarchical", "attention.wiring.input_feeding=false"),
+    ("attention=hierarchical", "attention/annotations=projected", "attention.annotations.key_size=8"),
+    ("attention=bahdanau", "attention.coverage=true"),
+    ("attention=luong_general", "attention.coverage=true"),
+    ("attention=luong_general", "attention.coverage=true", "attention.wiring.input_feeding=false"),
+    ("attention=luong_dot", "attention.coverage=true"),
+    ("attention=cosine", "attention.coverage=true"),
+    ("attention=luong_location", "attention.coverage=true"),
+    ("attention=local_m", "attention.coverage=true", "attention.alignment.window=1"),
+    ("attention=monotonic", "attention.alignment.noise=0", "attention.coverage=true"),
+    ("attention=monotonic", "attention.alignment.noise=0", "attention/score=location"),
+    ("attention=hard", "attention.prediction.top_k=3"),
+    ("attention=hard", "attention.wiring.input_feeding=false"),
+    ("attention=pointer", "attention.coverage=true"),
+    ("attention=pointer", "attention.wiring.input_feeding=false", "embedding.tie=two_way"),
+    ("attention=bahdanau", "attention/prediction=pointer_generator"),
+    ("attention=local_p", "attention/prediction=pointer_generator"),
+    ("attention=multi_head", "attention.form.heads=2", "attention/prediction=pointer_generator"),
+    ("attention=hard", "attention/readout=maxout", "attention/alignment=sparsemax", "attention.coverage=true"),
+    ("attention=hard_sample", "attention.alignment.expectation=0", "attention.wiring.input_feeding=false"),
+    ("attention=gumbel", "attention.coverage=true"),
+    ("attention=sparsemax", "attention/score=additive"),
+    ("attention=sparsemax", "attention/score=cosine"),
+    ("attention=sparsemax", "attention/score=pooling", "attention.coverage=true"),
+    ("attention=bahdanau", "attention/annotations=split", "attention/alignment=entmax15"),
+    (
+        "attention=luong_general",
+        "attention/annotations=projected",
+        "attention.annotations.key_size=8",
+        "attention.annotations.value_size=10",
+    ),
+    ("attention=none", "encoder=self_attention", "encoder.heads=11", "encoder.layers=3", "encoder.feed_forward_size=9"),
+    ("attention=bahdanau", "encoder=birnn_self_attention", "encoder.heads=1", *_STACKED),
+    # fewer positions than the sentences have
+    ("attention=key_value", "encoder=cnn", "encoder.layers=1", "encoder.kernel=5", "encoder.max_positions=3"),
+    ("attention=luong_general", "decoder.self_attention=true"),
+    ("attention=luong_general", "decoder.self_attention=true", "attention.wiring.input_feeding=false"),
+    ("attention=luong_general", *_LOOK_BACK, *_STACKED),
+    ("attention=luong_general", *_LOOK_BACK, "attention.wiring.input_feeding=false", *_STACKED),
+    ("attention=bahdanau", *_LOOK_BACK),
+    ("attention=bahdanau", *_LOOK_BACK, "attention.readout.state=new", *_STACKED),
+    ("attention=monotonic", "attention.alignment.noise=0", "decoder.self_attention=true"),
 ]
 
 
 def _variants():
-    yield from ((f"attention={name}",) for name in options("attention"))
+    presets = (f"attention={name}" for name in options("attention"))
+    yield from ((preset, *_COMPANIONS.get(preset, ())) for preset in presets)
     for folder in sorted(path.name for path in (CONFIGS / "attention").iterdir() if path.is_dir()):
         for name in options(f"attention/{folder}"):
             choice = f"attention/{folder}={name}"
             yield ("attention=luong_general", choice, *_COMPANIONS.get(choice, ()))
-    yield from (("attention=luong_general", f"encoder={name}") for name in options("encoder"))
+    encoders = (f"encoder={name}" for name in options("encoder"))
+    yield from (("attention=luong_general", encoder, *_COMPANIONS.get(encoder, ())) for encoder in encoders)
     yield from _MORE
 
 
@@ -88,8 +163,12 @@ def label(variant):
 
 
 def toy_model(*overrides, cell="lstm"):
-    """A model of that configuration in float64, all its parameters random; H is M where the parts ask for that."""
-    return randomised(new_model(*overrides, cell=cell).double())
+    """A model of that configuration in float64, all its parameters random; H is M where the parts ask for that.
+
+    In training mode, but for those that draw at random there.
+    """
+    model = randomised(new_model(*overrides, cell=cell).double())
+    return model.eval() if any(isinstance(module, DRAWING) for module in model.modules()) else model
 
 
 def new_model(*overrides, cell="lstm"):
@@ -101,9 +180,9 @@ def new_model(*overrides, cell="lstm"):
 
 
 def _built(config):
-    sizes = {"source_size": SOURCE_SIZE, "target_size": TARGET_SIZE, "joint": False}
+    sizes = {"source_size": SOURCE_SIZE, "target_size": TARGET_SIZE, "joint": False, "separator": SEPARATOR}
     if config.embedding.tie.value == "three_way":
-        sizes = {"source_size": TARGET_SIZE, "target_size": TARGET_SIZE, "joint": True}
+        sizes |= {"source_size": TARGET_SIZE, "joint": True}
     try:
         return build_model(config, **sizes)
     except ConfigError as error:
@@ -145,12 +224,38 @@ def ids(*lengths, size, seed=0):
 
 
 def toy_batch(source_lengths=(4, 0, 2), target_lengths=(1, 5, 3)):
-    """A batch of sentences of these lengths, EOS apart: one of them has nothing but its EOS."""
+    """A batch of lines of these lengths, EOS apart: one of them has nothing but its EOS.
+
+    In a source of four tokens the second and third are separators: the sentence that the third ends has nothing else.
+    """
     sources = ids(*source_lengths, size=SOURCE_SIZE, seed=1)
+    for source in sources:
+        if len(source) == 4:
+            source[1:3] = [SEPARATOR] * 2
     targets = ids(*target_lengths, size=TARGET_SIZE, seed=2)
     pairs = EncodedPairs.from_lists(sources, targets)
     copies = FlatSequences.from_lists([copy_ids(source) for source in sources])
     return EncodedPairs(pairs.source, pairs.target, copies).batch(np.arange(len(sources)))
+
+
+def batch_for(model, **lengths):
+    """A toy batch with copies among its targets where the model copies, and no others where it can only copy."""
+    batch = toy_batch(**lengths)
+    return with_copied_targets(batch, every=2 if model.prediction.generates else 1) if model.copies else batch
+
+
+def with_copied_targets(batch, every):
+    """The batch with every so-manieth word of its targets taken from the source, or EOS where that has no word."""
+    sides = [(batch.source, batch.source_lengths), (batch.target_out, batch.target_lengths)]
+    sources, targets, copies = (
+        [row[: length - 1] for row, length in zip(tokens.tolist(), lengths.tolist(), strict=True)]
+        for tokens, lengths in (*sides, (batch.copies, batch.source_lengths))
+    )
+    for target, copied in zip(targets, copies, strict=True):
+        for t in range(every - 1, len(target), every):
+            target[t] = copied[3 * t % len(copied)] if copied else EOS
+    pairs = EncodedPairs(*map(FlatSequences.from_lists, (sources, targets, copies)))
+    return pairs.batch(np.arange(len(sources)))
 
 
 def copy_ids(source):
@@ -197,7 +302,8 @@ def gradients(model, batch, label_smoothing=0.1):
     model.zero_grad()
     loss = batch_loss(model, batch, label_smoothing)
     loss.loss.backward()
-    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    parameters = model.named_parameters()
+    found = {name: torch.zeros_like(each) if each.grad is None else each.grad for name, each in parameters}
     return {"loss": loss.loss.detach(), "nll": loss.nll, **found}
 
 

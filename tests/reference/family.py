@@ -418,13 +418,10 @@ def convolve(x: Array, layer: Convolution) -> Array:
 
 
 def convolutions(e: Array, stack: Stack) -> Array:
-    """x = W_in e, then x = tanh(conv(x)) + x layer by layer; Gehring et al. 2017, section 3.2. [R, D].
-
-    Differs: in the paper tanh comes after the sum, x = tanh(conv(x) + x).
-    """
+    """x = W_in e, then x = tanh(conv(x) + x) layer by layer; Gehring et al. 2017, section 3.2. [R, D]."""
     x = np.array([stack.W_in @ e_j for e_j in e])
     for layer in stack.layers:
-        x = np.tanh(convolve(x, layer)) + x
+        x = np.tanh(convolve(x, layer) + x)
     return x
 
 

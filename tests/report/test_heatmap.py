@@ -173,6 +173,45 @@ def test_weights_that_are_not_finite_are_refused():
         Heatmap(["a"], ["x"], np.array([[np.nan]]))
 
 
+def test_weights_of_heads_must_fit_too():
+    with pytest.raises(ValueError, match=r"shape \(1, 2\); its words need \(1, 1\)"):
+        Heatmap(["a"], ["x"], np.ones((1, 1)), heads=[np.ones((1, 1)), np.ones((1, 2))])
+    with pytest.raises(ValueError, match="finite"):
+        Heatmap(["a"], ["x"], np.ones((1, 1)), heads=[np.array([[np.inf]])])
+
+
+@pytest.mark.parametrize("count", [1, 4, 8, 16])
+@pytest.mark.parametrize("words", [1, 6, 45])
+def test_panels_of_heads_stand_apart_to_the_right(count, words):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    heads = [np.full((words, words), place / count) for place in range(count)]
+    names = [f"w{place}" for place in range(words)]
+    gold = SimpleNamespace(sure=frozenset({(0, 0)}), possible=frozenset({(0, 0)}))
+    with drawing():
+        figure = draw(Heatmap(names, names, np.full((words, words), 0.5), gold, title="t", heads=heads))
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        mean, *panels = [axes.get_tightbbox(renderer) for axes in figure.axes]
+        key = [text.get_window_extent(renderer) for text in figure.texts]
+    assert [axes.get_title("left") for axes in figure.axes[1:]] == [f"head {n}" for n in range(1, count + 1)]
+    assert all(panel.x0 > mean.x1 for panel in panels)
+    boxes = [*panels, *key]
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    # no panel shows more than half the size of the mean
+    assert max(panel.width for panel in panels) < max(mean.width, 0.6 * figure.dpi)
+
+
+def test_a_panel_shows_the_weights_of_its_head(tmp_path):
+    heads = [np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])]
+    heatmap = Heatmap(["a", "b"], ["x"], sum(heads) / 2, heads=heads)
+    with drawing():
+        figure = draw(heatmap)
+        cells = [axes.collections[-1].get_paths() for axes in figure.axes]
+    # the mean has two cells, each head one: the first on the left, the second on the right
+    assert [len(each) for each in cells] == [2, 1, 1]
+    assert [each[0].get_extents().x0 for each in cells[1:]] == [0, 1]
+
+
 @pytest.mark.parametrize("link", [(1, 0), (0, 2), (-1, 0)])
 def test_gold_links_outside_are_refused(link):
     gold = SimpleNamespace(sure=frozenset(), possible=frozenset({link}))

@@ -61,7 +61,7 @@ def test_a_step_is_the_gradient_of_the_mean_over_all_tokens():
     assert result.tokens == both.target_tokens
     norm = torch.sqrt(sum(old.grad.square().sum() for old in model.parameters())).item()
     nll = nn.functional.cross_entropy(model(both.inputs), both.targets, reduction="sum").item()
-    assert result.sums.tolist() == pytest.approx([1.5 * nll, nll, norm], rel=1e-5)
+    assert result.sums.tolist() == pytest.approx([1.5 * nll, nll, norm, 0], rel=1e-5)
 
 
 def test_gradients_are_clipped_by_their_global_norm():
@@ -99,6 +99,20 @@ def test_train_records_are_means_over_tokens(tmp_path):
         assert line["loss"] == pytest.approx(loss, rel=1e-6)
         assert line["smoothed_loss"] == pytest.approx(1.5 * loss, rel=1e-6)
         assert line["perplexity"] == pytest.approx(torch.tensor(loss).exp().item(), rel=1e-5)
+
+
+def test_what_attention_adds_is_recorded_where_there_is_any(tmp_path):
+    def guided(model, batch):
+        losses = toy_loss(model, batch)
+        return losses._replace(attention=0.25 * losses.nll)
+
+    for number, loss_function in enumerate((guided, toy_loss)):
+        train(tmp_path / str(number), max_steps=4, log_every=2, loss_function=loss_function, **PLAIN)
+    found, plain = (
+        [record for record in records(tmp_path / number) if record["kind"] == "train"] for number in ("0", "1")
+    )
+    assert [line["attention_loss"] for line in found] == pytest.approx([0.25 * line["loss"] for line in found])
+    assert not any("attention_loss" in line for line in plain)
 
 
 def test_learning_rate_follows_the_schedule(tmp_path):
@@ -238,7 +252,7 @@ def test_where_steps_are_not_checked_one_by_one_a_checkpoint_is_refused(tmp_path
     )
     session.save_last()
     session.state.step = 3
-    session.meter.add(torch.tensor([1.0, 1.0, float("inf")]), 2)
+    session.meter.add(torch.tensor([1.0, 1.0, float("inf"), 0.0]), 2)
     with pytest.raises(TrainingError, match=r"not finite at step 3; .* of step 0$"):
         session.save_last()
     assert load_checkpoint(tmp_path, "last").counters["state"]["step"] == 0

@@ -7,7 +7,7 @@ from reference import loss as reference
 from torch.nn import functional
 
 from nmt.data.batches import Batch, EncodedPairs
-from nmt.model import arithmetic
+from nmt.model import arithmetic, cross_entropy
 from nmt.model.cross_entropy import _CHUNK, _LinearCrossEntropy, linear_cross_entropy, token_log_probs
 from nmt.model.decoder import Decoded
 from nmt.model.prediction import VocabularyPrediction
@@ -60,7 +60,7 @@ def expected(model, batch, smoothing):
 def test_loss_equals_the_reference(model, smoothing, fast):
     batch = make_batch()
     with arithmetic(fast=fast):
-        loss, nll, tokens = batch_loss(model, batch, smoothing)
+        loss, nll, tokens, _ = batch_loss(model, batch, smoothing)
     one = expected(model, batch, smoothing)
     assert (loss.item(), nll.item(), tokens) == pytest.approx((one.loss, one.nll, one.tokens), rel=1e-12)
     assert tokens == batch.target_tokens == 2 + 6 + 4
@@ -152,6 +152,20 @@ def test_chunks_make_no_difference(rows, smoothing):
             loss, nll = linear_cross_entropy(*given, targets, smoothing)
         (3 * loss).backward()
         assert nll.shape == (rows,)
+        found.append([loss.detach(), nll, *(each.grad for each in given)])
+    assert_same(*found)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_blocks_make_no_difference(rows, monkeypatch):
+    monkeypatch.setattr(cross_entropy, "_CHUNK", 2)
+    monkeypatch.setattr(cross_entropy, "_BLOCK", rows * V)
+    found = []
+    for fast in (True, False):
+        *given, targets = tensors(11)
+        with arithmetic(fast=fast):
+            loss, nll = linear_cross_entropy(*given, targets, 0.2)
+        loss.backward()
         found.append([loss.detach(), nll, *(each.grad for each in given)])
     assert_same(*found)
 

@@ -26,18 +26,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, final
 
-from nmt.data.corpus import Corpus, CorpusSource, ParallelText
+from nmt.data.corpus import Corpus, CorpusSource, ParallelText, checked_separator
 from nmt.data.synthetic.copies import Copies
 from nmt.data.synthetic.generation import Generator
 from nmt.data.synthetic.lines import Line, in_natural_order, in_source_order, joined
 from nmt.data.synthetic.words import Pair
-from nmt.data.words import split_words
 from nmt.errors import ConfigError
 
 SHORT, LONG = (3, 30), (31, 60)
 # weights of sentences with 1, 2, 3, ... clauses
 _CLAUSES = {SHORT: (58, 29, 10, 3), LONG: (0, 0, 1, 2, 3, 3, 2, 1)}
-_DEFAULT = {"order": "natural", "sentences": 1, "separator": "<sep>", "names": 0.0}
+_DEFAULT = {"order": "natural", "sentences": 1, "sentence_separator": "<sep>", "names": 0.0}
 _ORDERS = {"natural": in_natural_order, "source": in_source_order}
 
 
@@ -75,8 +74,8 @@ class SyntheticCorpus(CorpusSource):
         seed: seed of the text; a run's seed does not change it.
         order: ``natural``, or ``source`` for target words in the order of the source.
         sentences: sentences of a line; the limits of length are those of each sentence.
-        separator: the word between the sentences of a source line, without links; in the target there is none. The
-            word tokenizer keeps a name in angle brackets as one token.
+        sentence_separator: the word between the sentences of a source line, without links; in the target there is
+            none. The word tokenizer keeps a name in angle brackets as one token.
         names: share of the sentences that have made-up names (*Marovik*, *the teacher Marovik*) or numbers (*the room
             number 4711*), the same in both languages. Those of ``train`` and those of the other splits have none in
             common.
@@ -98,7 +97,7 @@ class SyntheticCorpus(CorpusSource):
         seed: int = 1,
         order: Literal["natural", "source"] = "natural",
         sentences: int = 1,
-        separator: str = "<sep>",
+        sentence_separator: str = "<sep>",
         names: float = 0.0,
     ) -> None:
         if {source, target} != {"en", "de"}:
@@ -119,18 +118,21 @@ class SyntheticCorpus(CorpusSource):
                 raise ConfigError(f"data.{option}={size} is not accepted; it must be at least 1")
         self._seed = seed
         self._sentences = sentences
-        self._separator = separator
+        self._separator = checked_separator(sentence_separator)
         self._names = names
         if order not in _ORDERS:
             raise ConfigError(f"data.order={order} is not accepted; it must be natural or source")
         if sentences < 1:
             raise ConfigError(f"data.sentences={sentences} is not accepted; it must be at least 1")
-        if split_words(separator) != [separator]:
-            raise ConfigError(f"data.separator={separator!r} is not accepted; it must be one word, without spaces")
         if not 0 <= names <= 1:
             raise ConfigError(f"data.names={names} is not accepted; it must be a share from 0 to 1")
         self._line = partial(_ORDERS[order], forth=source == "en")
-        options = {"order": order, "sentences": sentences, "separator": separator, "names": float(names)}
+        options = {
+            "order": order,
+            "sentences": sentences,
+            "sentence_separator": sentence_separator,
+            "names": float(names),
+        }
         # the default corpus keeps the fingerprint that it had before there were these options
         self._changed = [option for option in options.items() if option not in _DEFAULT.items()]
 

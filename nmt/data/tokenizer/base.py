@@ -32,7 +32,23 @@ class Sampling:
         return int(entropy.generate_state(1)[0]) >> 1
 
 
-class Tokenizer(ABC):
+class Vocabulary(ABC):
+    """What ids stand for."""
+
+    @abstractmethod
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return each id as something to read; spaces show as U+2581."""
+
+    @abstractmethod
+    def surfaces(self, ids: Sequence[int]) -> list[bytes]:
+        """Return the UTF-8 bytes that each id gives to the text; none for PAD, BOS and EOS, U+2047 for UNK."""
+
+    def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """Return the text of each sequence; bytes that are no UTF-8 (a model can produce them) show as U+FFFD."""
+        return [b"".join(self.surfaces(ids)).decode("utf-8", errors="replace").strip(" ") for ids in sequences]
+
+
+class Tokenizer(Vocabulary):
     """Turns lines into ids and back; ids 0 to 3 are PAD, UNK, BOS and EOS.
 
     Leading and trailing spaces are dropped and a run of spaces (U+0020) is one space; all other characters are kept,
@@ -53,17 +69,14 @@ class Tokenizer(ABC):
     def encode(self, lines: Sequence[str], *, sampler: Sampling | None = None) -> list[list[int]]:
         """Return the ids of each line, without BOS and EOS; segmented at random, where it can be, with ``sampler``."""
 
-    @abstractmethod
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Return each id as something to read; spaces show as U+2581."""
+    def token(self, word: str) -> int | None:
+        """Return the id of the piece that is this word of a line, alone; None where the vocabulary has none."""
+        ids = self.encode([word])[0]
+        return ids[0] if len(ids) == 1 and self.surfaces(ids)[0].strip() == word.encode() else None
 
     @abstractmethod
-    def surfaces(self, ids: Sequence[int]) -> list[bytes]:
-        """Return the UTF-8 bytes that each id gives to the text; none for PAD, BOS and EOS, U+2047 for UNK."""
-
-    def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
-        """Return the text of each sequence; bytes that are no UTF-8 (a model can produce them) show as U+FFFD."""
-        return [b"".join(self.surfaces(ids)).decode("utf-8", errors="replace").strip(" ") for ids in sequences]
+    def unknown(self, lines: Sequence[str]) -> list[list[str]]:
+        """Return, for each line, the text that each of its UNK stands for, with the space before it."""
 
     @abstractmethod
     def save(self, folder: Path, name: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Characters as units of text."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 from nmt.data.tokenizer.base import Tokenizer
@@ -13,16 +14,30 @@ from nmt.errors import DataError
 
 @final
 class CharacterTokenizer(TableTokenizer):
-    """Code points, the space among them."""
+    """Code points, the space among them; longer tokens of the table are words that stay whole."""
+
+    def __init__(self, tokens: Sequence[str], *, byte_fallback: bool) -> None:
+        """Number ``tokens``."""
+        super().__init__(tokens, byte_fallback=byte_fallback)
+        self._whole = frozenset(token for token in tokens if len(token) > 1)
 
     def split(self, line: str) -> list[str]:
-        """Return the characters of a line."""
-        return split_line(line)
+        """Return the characters of a line, and its whole words."""
+        return split_line(line, self._whole)
 
 
-def split_line(line: str) -> list[str]:
-    """Return the characters of a line without spaces around it and with one space for a run of them."""
-    return list(" ".join(word for word in line.split(" ") if word))
+def split_line(line: str, whole: Collection[str] = ()) -> list[str]:
+    """Return the characters of a line without spaces around it and with one space for a run of them.
+
+    Args:
+        line: the line.
+        whole: words that are kept as one part.
+    """
+    parts: list[str] = []
+    for word in line.split(" "):
+        if word:
+            parts += [" ", *([word] if word in whole else word)]
+    return parts[1:]
 
 
 @final
@@ -50,7 +65,8 @@ class CharacterTrainer(TokenizerTrainer):
     def train_one(self, lines: Iterable[str]) -> Tokenizer:
         """Count the characters of ``lines``."""
         limit = self.vocabulary_size - self._reserved
-        tokens = frequent(lines, split_line, limit=limit, minimum_count=self.minimum_count)
+        whole = () if self.separator is None else (self.separator,)
+        tokens = frequent(lines, partial(split_line, whole=whole), limit=limit, minimum_count=self.minimum_count)
         if not tokens:
             count = self.minimum_count
             raise DataError(f"no character of the training text occurs tokenizer.minimum_count={count} times")

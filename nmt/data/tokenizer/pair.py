@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from nmt.data.batches import EncodedPairs, FlatSequences
 from nmt.data.tokenizer.base import Sampling, Tokenizer
+from nmt.data.tokenizer.copies import Copies
 from nmt.errors import DataError, RunError
 
 _FILE = "tokenizer.json"
@@ -34,6 +36,11 @@ class TokenizerPair:
         """Whether training segments anew in each epoch."""
         return self.source.sampling > 0 or self.target.sampling > 0
 
+    @cached_property
+    def copies(self) -> Copies:
+        """Finds the source tokens that are copies of target tokens."""
+        return Copies(self.source, self.target)
+
     def encode_pairs(
         self,
         sources: Sequence[str],
@@ -41,6 +48,7 @@ class TokenizerPair:
         *,
         indices: np.ndarray | Sequence[int] | None = None,
         sampler: Sampling | None = None,
+        copies: bool = False,
     ) -> EncodedPairs:
         """Encode lines into flat arrays.
 
@@ -49,14 +57,16 @@ class TokenizerPair:
             targets: as many target lines.
             indices: the lines to encode, in this order; None for all.
             sampler: asks for a random segmentation; its ``pool`` and ``side`` are set here.
+            copies: say what each source token is a copy of, too.
         """
         if len(sources) != len(targets):
             raise DataError(f"{len(sources)} source and {len(targets)} target lines are no pairs")
         indices = np.arange(len(sources)) if indices is None else np.asarray(indices)
         samplers = [None, None] if sampler is None else [replace(sampler, side=side) for side in (0, 1)]
-        return EncodedPairs(
+        pairs = EncodedPairs(
             _encode(self.source, sources, indices, samplers[0]), _encode(self.target, targets, indices, samplers[1])
         )
+        return self.copies.of_pairs(sources, targets, pairs, indices) if copies else pairs
 
     def epoch_encoder(
         self, sources: Sequence[str], targets: Sequence[str], *, seed: int, indices: np.ndarray | None = None

@@ -76,6 +76,14 @@ class SentencePieceTokenizer(Tokenizer):
         """Return the UTF-8 bytes that each id gives to the text."""
         return [self._surfaces[index] for index in ids]
 
+    def unknown(self, lines: Sequence[str]) -> list[list[str]]:
+        """Return, for each line, the text that each of its UNK stands for."""
+        texts = self._processor.encode(list(lines), out_type=str)
+        return [
+            [text.replace("\u2581", " ") for index, text in zip(ids, found, strict=True) if index == UNK]
+            for ids, found in zip(self.encode(lines), texts, strict=True)
+        ]
+
     def save(self, folder: Path, name: str) -> dict[str, Any]:
         """Write the model, readable by any SentencePiece."""
         file = f"{name}.model"
@@ -165,11 +173,17 @@ class SentencePieceTrainer(TokenizerTrainer):
                 character_coverage=self.character_coverage,
                 byte_fallback=self.byte_fallback,
                 num_threads=self.threads,
+                user_defined_symbols=self._symbols(lines),
                 **_FIXED_OPTIONS,
             )
         except RuntimeError as error:
             return self._retry(lines, str(error))
         return model.getvalue()
+
+    def _symbols(self, lines: Sequence[str]) -> list[str]:
+        """Return what must be one piece: the separator with the space before it, if the text has it as a word."""
+        found = self.separator is not None and any(self.separator in line.split(" ") for line in lines)
+        return [f"\u2581{self.separator}"] if found else []
 
     def _retry(self, lines: Sequence[str], message: str) -> bytes:
         """Train with the vocabulary that the text allows, or say why none can be made."""

@@ -51,6 +51,12 @@ class TableTokenizer(Tokenizer):
         """Return the UTF-8 bytes that each id gives to the text."""
         return [self._surfaces[index] for index in ids]
 
+    def unknown(self, lines: Sequence[str]) -> list[list[str]]:
+        """Return, for each line, the text that each of its UNK stands for."""
+        if self._byte_fallback:
+            return [[] for _ in lines]
+        return [[token for token in self.split(line) if token not in self._ids] for line in lines]
+
     def save(self, folder: Path, name: str) -> dict[str, Any]:
         """Write the table as a JSON list."""
         file = f"{name}.tokens.json"

@@ -31,10 +31,13 @@ class TokenizerTrainer(ABC):
     Attributes:
         vocabulary_size: at most this many ids a vocabulary, the special ones counted.
         joint: one vocabulary for both sides.
+        separator: the word between the sentences of a line, if any. Subwords and characters keep it as one piece where
+            the training text has it; for words it is one where it is not split (``<sep>`` is not).
     """
 
     vocabulary_size: int
     joint: bool
+    separator: str | None = dataclasses.field(default=None, kw_only=True)
 
     @abstractmethod
     def train_one(self, lines: Iterable[str]) -> Tokenizer:

@@ -57,6 +57,8 @@ class SingleAttention(Attention):
         self.context = parts.context(self.annotations.value_size, source_size)
         self.coverage = parts.coverage(self.score, query_size)
         _check(self.score, self.alignment, self.context)
+        if self.coverage.recurrent and not self.alignment.weighs:
+            raise ConfigError("attention.coverage=true sums weights, but attention/alignment=none gives none")
         self.size = self.context.size
         self.weighs = self.alignment.weighs
         self.recurrent = self.alignment.recurrent or self.coverage.recurrent

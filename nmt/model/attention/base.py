@@ -83,6 +83,12 @@ def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
     return torch.softmax(torch.where(allowed, scores, lowest), dim=-1) * allowed
 
 
+def one_hot_argmax(weights: Tensor) -> Tensor:
+    """Return 1 at the largest weight of the last axis, the first of equal ones, else 0; zeros where all are 0."""
+    largest, position = weights.detach().max(-1, keepdim=True)
+    return torch.zeros_like(weights).scatter(-1, position, (largest > 0).to(weights.dtype))
+
+
 class Score(nn.Module, ABC):
     """How well each query matches each key.
 

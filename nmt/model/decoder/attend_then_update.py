@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nmt.model.attention import Attended, Attention
 from nmt.model.decoder.base import Decoded, Decoder, DecoderState, join, words_by_step
+from nmt.model.encoder.base import Encoded
 
 
 @final
@@ -17,8 +18,15 @@ class AttendThenUpdate(Decoder):
     c_i = attention(s_{i-1}); s_i = f(s_{i-1}, y_{i-1}, c_i); readout of (s_{i-1} or s_i, y_{i-1}, c_i).
     """
 
+    updates_with_context = True
+
     def __init__(self, *, attention: Attention, **options: Any) -> None:
         super().__init__(attention=attention, feed_size=attention.size, **options)
+
+    def start(self, encoded: Encoded) -> DecoderState:
+        """Return the state before the first step; its top asks, and so looks back as all that follow."""
+        state = super().start(encoded)
+        return self._look_back(state.top, state)
 
     def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
         attended, after, read_state = self._advance(projected, state)
@@ -36,6 +44,5 @@ class AttendThenUpdate(Decoder):
     def _advance(self, projected: Tensor, state: DecoderState) -> tuple[Attended, DecoderState, Tensor]:
         """Return what was read, the next state, and the state that the readout reads."""
         attended = self.attention(state.top, state.memory, state.position, state.attention)
-        layers, top = self._update(projected, attended.context, state)
-        after = replace(state, attention=attended.state, layers=layers, top=top, position=state.position + 1)
-        return attended, after, state.top if self.readout.reads_query else top
+        after = replace(self._update(projected, attended.context, state), attention=attended.state)
+        return attended, after, state.top if self.readout.reads_query else after.top

@@ -12,6 +12,7 @@ from nmt.model.attention import Attended, Attention, AttentionState, Prepared
 from nmt.model.cells import Advance, CellName, CellState, make_cell
 from nmt.model.decoder.bridge import Bridge
 from nmt.model.decoder.readout import Read, Readout
+from nmt.model.decoder.self_attention import CausalSelfAttention, LookBack, NoSelfAttention, Past
 from nmt.model.dropout import Drop, Dropout
 from nmt.model.encoder.base import Encoded
 from nmt.model.products import Operand
@@ -25,14 +26,18 @@ class Recurrence:
         advance: of each layer, its step function.
         project: of each layer above the first, the product with its input from below.
         between: of each layer above the first, dropout on its input from below.
+        look_back: what the top layer's output becomes by looking at those before it.
         read: the readout.
+        prepare_read: prepares the readout once more, for use outside the recurrence.
         drop: dropout on the readout.
     """
 
     advance: tuple[Advance, ...]
     project: tuple[Operand, ...]
     between: tuple[Drop, ...]
+    look_back: LookBack
     read: Read
+    prepare_read: Callable[[], Read]
     drop: Drop
 
 
@@ -45,7 +50,8 @@ class DecoderState:
         attention: what attention remembers, parts [B, K, ..].
         recurrence: what the steps use.
         layers: of each layer, its cell's state; parts [B, K, H].
-        top: output of the top layer, [B, K, H].
+        top: output of the top layer after its look back, [B, K, H]: what asks attention and is read.
+        past: what the look back remembers, parts [B, K, t, ..].
         feed: the fed readout [B, K, F]; None without input feeding.
         position: t, the number of target tokens read.
     """
@@ -55,6 +61,7 @@ class DecoderState:
     recurrence: Recurrence
     layers: tuple[CellState, ...]
     top: Tensor
+    past: Past
     feed: Tensor | None
     position: int
 
@@ -78,6 +85,7 @@ class DecoderState:
             attention=tuple(pick(part) for part in self.attention),
             layers=tuple(tuple(pick(part) for part in state) for state in self.layers),
             top=pick(self.top),
+            past=tuple(pick(part) for part in self.past),
             feed=None if self.feed is None else pick(self.feed),
         )
 
@@ -133,7 +141,13 @@ class Decoder(nn.Module, ABC):
         dropout: between layers and on the readout.
         variational_dropout: one dropout mask for all steps of a sentence.
         feed_size: size of what enters the first layer inside the recurrence (context, fed readout); 0 for nothing.
+        self_attention: the look back of the top states at those before them; None for none.
+
+    Attributes:
+        updates_with_context: whether a step's context makes its state, so that another context is another state.
     """
+
+    updates_with_context: bool
 
     def __init__(
         self,
@@ -150,11 +164,13 @@ class Decoder(nn.Module, ABC):
         dropout: float,
         variational_dropout: bool,
         feed_size: int,
+        self_attention: CausalSelfAttention | None = None,
     ) -> None:
         super().__init__()
         self.attention = attention
         self.readout = readout
         self.bridge = bridge
+        self.self_attention = NoSelfAttention() if self_attention is None else self_attention
         self.residual = residual
         self.cells = nn.ModuleList(
             make_cell(
@@ -175,7 +191,9 @@ class Decoder(nn.Module, ABC):
             advance=tuple(cell.prepare() for cell in self.cells),  # pyright: ignore
             project=tuple(cell.input.prepare() for cell in self.cells[1:]),  # pyright: ignore
             between=tuple(self.dropout.prepare() for _ in self.cells[1:]),  # pyright: ignore
+            look_back=self.self_attention.prepare(),
             read=self.readout.prepare(),
+            prepare_read=self.readout.prepare,
             drop=self.dropout.prepare(),
         )
         top = layers[-1][0]
@@ -185,6 +203,7 @@ class Decoder(nn.Module, ABC):
             recurrence=recurrence,
             layers=layers,
             top=top,
+            past=self.self_attention.start(top),
             feed=self._first_feed(top),
             position=0,
         )
@@ -214,10 +233,8 @@ class Decoder(nn.Module, ABC):
         """Return what is fed at the first step."""
         return None
 
-    def _update(
-        self, projected: Tensor, feed: Tensor | None, state: DecoderState
-    ) -> tuple[tuple[CellState, ...], Tensor]:
-        """Advance all layers by one step; return their states and the top layer's output."""
+    def _update(self, projected: Tensor, feed: Tensor | None, state: DecoderState) -> DecoderState:
+        """Advance all layers by one step, and look back."""
         use = state.recurrence
         layers = [use.advance[0](projected, feed, state.layers[0])]
         output = layers[0][0]
@@ -226,7 +243,12 @@ class Decoder(nn.Module, ABC):
             below = drop(output)
             layers.append(advance(project(below), None, old))
             output = layers[-1][0] + below if self.residual else layers[-1][0]
-        return tuple(layers), output
+        return replace(self._look_back(output, state), layers=tuple(layers), position=state.position + 1)
+
+    def _look_back(self, output: Tensor, state: DecoderState) -> DecoderState:
+        """Return the state with this output [B, K, H] of the top layer, after its look back, on top."""
+        tops, past = state.recurrence.look_back(output.unsqueeze(2), state.past)
+        return replace(state, top=tops.squeeze(2), past=past)
 
 
 def words_by_step(project: Callable[[Tensor], Tensor], embedded: Tensor) -> tuple[Tensor, ...]:

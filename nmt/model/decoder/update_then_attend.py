@@ -19,6 +19,8 @@ class UpdateThenAttend(Decoder):
     step waits for attention, and all attend at once.
     """
 
+    updates_with_context = False
+
     def __init__(self, *, readout: Readout, input_feeding: bool = True, **options: Any) -> None:
         super().__init__(readout=readout, feed_size=readout.size if input_feeding else 0, **options)
         self.input_feeding = input_feeding
@@ -27,10 +29,10 @@ class UpdateThenAttend(Decoder):
         return like.new_zeros(*like.shape[:-1], self.readout.size) if self.input_feeding else None
 
     def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
-        layers, top = self._update(projected, state.feed, state)
-        attended = self.attention(top, state.memory, state.position, state.attention)
-        after = replace(state, attention=attended.state, layers=layers, top=top, position=state.position + 1)
-        decoded = self._read(top, embedded, attended, after)
+        after = self._update(projected, state.feed, state)
+        attended = self.attention(after.top, state.memory, state.position, state.attention)
+        after = replace(after, attention=attended.state)
+        decoded = self._read(after.top, embedded, attended, after)
         return decoded._replace(state=replace(after, feed=decoded.readouts)) if self.input_feeding else decoded
 
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
@@ -62,8 +64,10 @@ class UpdateThenAttend(Decoder):
             layers.append(tuple(part[-1].unsqueeze(1) for part in (hidden, *others)))
             output = hidden.transpose(0, 1)
             output = output + below if self.residual and depth else output
+        tops, past = use.look_back(output.unsqueeze(1), state.past)
+        tops = tops.squeeze(1)
         positions = torch.arange(embedded.shape[1], device=embedded.device)
-        attended = self.attention(output, state.memory, positions, state.attention)
+        attended = self.attention(tops, state.memory, positions, state.attention)
         position = state.position + embedded.shape[1]
-        after = replace(state, layers=tuple(layers), top=output[:, -1:], position=position)
-        return self._read(output, embedded, attended, after)
+        after = replace(state, layers=tuple(layers), top=tops[:, -1:], past=past, position=position)
+        return self._read(tops, embedded, attended, after)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from nmt.model.decoder import Decoded
+from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embedding import OutputLayer
 from nmt.model.products import Operand
 
@@ -26,12 +26,23 @@ class Prediction(nn.Module, ABC):
         hidden_size: H.
         embedding_size: E.
         context_size: M.
+        target_size: V.
+        unknown: id of the unknown token.
 
     Attributes:
         copies: whether it needs to know which target token each source position is a copy of.
+        generates: whether it takes words from the vocabulary, for which there must be an output layer.
     """
 
     copies: bool = False
+    generates: bool = True
+
+    def check(self, decoder: Decoder) -> None:  # noqa: B027
+        """Refuse a decoder that it cannot predict with.
+
+        Raises:
+            ConfigError: there is none for this prediction.
+        """
 
     def inputs(self, tokens: Tensor) -> Tensor:
         """Return ids that have embeddings for predicted ones, [B, K]."""
