@@ -109,7 +109,11 @@ def _chunks(rows: Tensor) -> list[slice]:
 
 def _logits(left: Tensor, matrix: Tensor, bias: Tensor, room: Tensor | None = None) -> Tensor:
     """Return logits [n, V] in the type of the bias, in ``room`` where it is as large (new memory costs a CPU time)."""
-    return torch.add(times_transposed(left, matrix), bias, out=_fitting(room, len(left)))
+    logits = times_transposed(left, matrix, bias.to(left.dtype))
+    if logits.dtype == bias.dtype:
+        return logits
+    room = _fitting(room, len(left))
+    return logits.to(bias.dtype) if room is None else room.copy_(logits)
 
 
 def _softmax(logits: Tensor, room: Tensor | None) -> Tensor:

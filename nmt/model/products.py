@@ -70,11 +70,11 @@ def rounded(tensor: Tensor, bf16: bool) -> Tensor:
     return tensor.to(torch.bfloat16) if bf16 and tensor.dtype == torch.float32 else tensor
 
 
-def times_transposed(left: Tensor, right: Tensor) -> Tensor:
-    """Compute ``left @ right^T`` ([n, k], [m, k] -> [n, m]) without autograd, by the fastest product there is."""
+def times_transposed(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute ``left @ right^T + bias`` ([n, k], [m, k], [m] -> [n, m]) without autograd, by the fastest product."""
     if _ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu" and left.numel() > 0:
-        return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-    return functional.linear(left, right)
+        return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+    return functional.linear(left, right, bias)
 
 
 def _flat(tensor: Tensor) -> Tensor:
