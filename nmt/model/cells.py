@@ -9,7 +9,7 @@ each the gates and the candidate apart (eqs. 26-27). The normalisation brings th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, final
 
 import torch
@@ -79,6 +79,13 @@ class Cell(nn.Module, ABC):
             steps.append(state)
         hidden, *others = (torch.stack(part) for part in zip(*steps, strict=True))
         return hidden, tuple(others)
+
+    @classmethod
+    def run_together(
+        cls, cells: Sequence["Cell"], projected: Sequence[Tensor], states: Sequence[CellState]
+    ) -> list[tuple[Tensor, CellState]]:
+        """Run cells of this kind over a sequence each, all of one shape, as :meth:`run` does (the two directions)."""
+        return [cell.run(*given) for cell, *given in zip(cells, projected, states, strict=True)]
 
     def _fused_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
         """Return ``(projected, feed, h) -> pre-activations`` as one product of [feed; h] with [W_feed W_recurrent]."""
@@ -210,8 +217,19 @@ class LSTMCell(Cell):
         """Run over a whole sequence without feed; see :meth:`Cell.run`."""
         if not current().fast or self.layer_norm:
             return super().run(projected, state)
-        hidden, cells = _LSTMSequence.apply(projected, self.recurrent.weight, *state, current().bf16)
-        return hidden, (cells,)
+        return self.run_together([self], [projected], [state])[0]
+
+    @classmethod
+    def run_together(
+        cls, cells: Sequence[Cell], projected: Sequence[Tensor], states: Sequence[CellState]
+    ) -> list[tuple[Tensor, CellState]]:
+        """Run cells over a sequence each, step by step side by side; see :meth:`Cell.run_together`."""
+        if not current().fast or cells[0].layer_norm:
+            return super().run_together(cells, projected, states)
+        weights = [cell.recurrent.weight for cell in cells]
+        first = (torch.stack(part) for part in zip(*states, strict=True))
+        hiddens, memories = _LSTMSequence.apply(current().bf16, *first, *projected, *weights)
+        return [(hiddens[:, d], (memories[:, d],)) for d in range(len(cells))]
 
     def _normalised_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
         parts = self._split_recurrence()
@@ -223,27 +241,26 @@ class LSTMCell(Cell):
         return total
 
 
-def _tanh_(values: Tensor) -> Tensor:
-    """Compute tanh in place as 2 sigmoid(2 x) - 1: torch vectorises sigmoid several times better on CPUs."""
-    return values.mul_(2).sigmoid_().mul_(2).sub_(1)
+def _lstm_forward(gates: Tensor, cell: Tensor, hidden: Tensor, new: Tensor, squashed: Tensor) -> None:
+    """Activate ``gates`` [.., 4H] in place; write h', c', tanh(c').
 
-
-def _lstm_forward(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Activate ``gates`` [.., 4H] in place and return (h', c', tanh(c'))."""
+    tanh(x) = 2 sigmoid(2 x) - 1: torch vectorises sigmoid several times better on CPUs.
+    """
     size = cell.shape[-1]
-    gates[..., 3 * size :].mul_(2)
+    candidate = gates[..., 3 * size :]
+    candidate.mul_(2)
     gates.sigmoid_()
-    gates[..., 3 * size :].mul_(2).sub_(1)
-    entering, kept, shown, candidate = gates.split(size, dim=-1)
-    new = torch.addcmul(kept * cell, entering, candidate)
-    squashed = _tanh_(new.clone())
-    return shown * squashed, new, squashed
+    candidate.mul_(2).sub_(1)
+    entering, kept, shown = gates[..., : 3 * size].split(size, dim=-1)
+    torch.mul(kept, cell, out=new).addcmul_(entering, candidate)
+    torch.mul(new, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
+    torch.mul(shown, squashed, out=hidden)
 
 
 def _lstm_backward(
-    gates: Tensor, cell: Tensor, squashed: Tensor, of_hidden: Tensor, of_cell: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return dL/d(pre-activations) [.., 4H] and dL/dc of the old cell.
+    gates: Tensor, cell: Tensor, squashed: Tensor, of_hidden: Tensor, of_cell: Tensor, of_gates: Tensor
+) -> Tensor:
+    """Write dL/d(pre-activations) [.., 4H] and return dL/dc of the old cell.
 
     With dh, dc the gradients of h' and c': do = dh tanh(c'), dc += dh o (1 - tanh(c')^2), di = dc g, df = dc c,
     dg = dc i; then each times the derivative of its own squashing, s (1 - s) or 1 - g^2.
@@ -251,19 +268,16 @@ def _lstm_backward(
     size = cell.shape[-1]
     entering, kept, shown, candidate = gates.split(size, dim=-1)
     through = of_hidden * shown
-    total = torch.addcmul(through, through, squashed.square(), value=-1)
-    if of_cell is not None:
-        total += of_cell
-    result = torch.empty_like(gates)
-    of_entering, of_kept, of_shown, of_candidate = result.split(size, dim=-1)
+    total = torch.addcmul(through, through, squashed.square(), value=-1).add_(of_cell)
+    of_entering, of_kept, of_shown, of_candidate = of_gates.split(size, dim=-1)
     torch.mul(total, candidate, out=of_entering)
     torch.mul(total, cell, out=of_kept)
     torch.mul(of_hidden, squashed, out=of_shown)
     torch.mul(total, entering, out=of_candidate)
     sigmoids = gates[..., : 3 * size]
-    result[..., : 3 * size] *= torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1)
+    of_gates[..., : 3 * size] *= torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1)
     of_candidate.addcmul_(of_candidate, candidate.square(), value=-1)
-    return result, total * kept
+    return total.mul_(kept)
 
 
 class _LSTMUpdate(torch.autograd.Function):
@@ -273,60 +287,68 @@ class _LSTMUpdate(torch.autograd.Function):
     def forward(ctx: Any, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         # the caller's sum is a fresh tensor that nothing else reads; still, autograd functions must not change inputs
         gates = gates.clone()
-        hidden, new, squashed = _lstm_forward(gates, cell)
+        hidden, new, squashed = (torch.empty_like(cell) for _ in range(3))
+        _lstm_forward(gates, cell, hidden, new, squashed)
         ctx.save_for_backward(gates, cell, squashed)
         return hidden, new
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _lstm_backward(*ctx.saved_tensors, *gradients)
+        gates, cell, squashed = ctx.saved_tensors
+        of_gates = torch.empty_like(gates)
+        return of_gates, _lstm_backward(gates, cell, squashed, *gradients, of_gates)
 
 
 class _LSTMSequence(torch.autograd.Function):
-    """A whole LSTM layer: projected inputs [T, B, 4H], recurrent weight [4H, H], h_0, c_0 [B, H] -> h, c [T, B, H].
+    """D LSTM layers side by side, which share all elementwise operations (an encoder's directions; or one layer).
 
-    Forward keeps the activated gates. Backward goes through time with dh_{t-1} = dgates_t U only; the recurrent
-    weight's gradient is one product of all dgates with all h_{t-1}.
+    h_0, c_0 [D, B, H], then D projected inputs [T, B, 4H] and D recurrent weights [4H, H] -> h, c [T, D, B, H]. Forward
+    keeps the activated gates. Backward goes through time with dh_{t-1} = dgates_t U only; a recurrent weight's gradient
+    is one product of all dgates with all h_{t-1}.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, projected: Tensor, weight: Tensor, hidden: Tensor, cell: Tensor, bf16: bool
-    ) -> tuple[Tensor, Tensor]:
-        bf16 = bf16 and projected.dtype == torch.float32
-        matrix = weight.bfloat16() if bf16 else weight
-        steps, rows, size = projected.shape[0], *hidden.shape
-        gates = projected.clone()
-        hiddens, cells = (projected.new_empty(steps + 1, rows, size) for _ in range(2))
-        squashed = projected.new_empty(steps, rows, size)
+    def forward(ctx: Any, bf16: bool, hidden: Tensor, cell: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
+        layers = len(hidden)
+        gates = torch.stack(given[:layers], dim=1)
+        bf16 = bf16 and gates.dtype == torch.float32
+        matrices = [rounded(weight, bf16) for weight in given[layers:]]
+        steps = len(gates)
+        hiddens, cells = (hidden.new_empty(steps + 1, *hidden.shape) for _ in range(2))
+        squashed = hidden.new_empty(steps, *hidden.shape)
         hiddens[0], cells[0] = hidden, cell
         for t in range(steps):
-            gates[t] += _recurrent_product(hiddens[t], matrix, bf16)
-            hiddens[t + 1], cells[t + 1], squashed[t] = _lstm_forward(gates[t], cells[t])
+            earlier = rounded(hiddens[t], bf16)
+            for d, matrix in enumerate(matrices):
+                gates[t, d] += times_transposed(earlier[d], matrix)
+            _lstm_forward(gates[t], cells[t], hiddens[t + 1], cells[t + 1], squashed[t])
         ctx.bf16 = bf16
-        ctx.save_for_backward(gates, hiddens, cells, squashed, matrix)
+        ctx.save_for_backward(gates, hiddens, cells, squashed, *matrices)
         return hiddens[1:], cells[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         of_hiddens, of_cells = gradients
-        gates, hiddens, cells, squashed, matrix = ctx.saved_tensors
+        gates, hiddens, cells, squashed, *matrices = ctx.saved_tensors
         of_gates = torch.empty_like(gates)
+        factors = torch.empty_like(gates, dtype=matrices[0].dtype) if ctx.bf16 else of_gates
         of_hidden, of_cell = torch.zeros_like(hiddens[0]), torch.zeros_like(cells[0])
-        for t in reversed(range(gates.shape[0])):
-            of_hidden = of_hidden + of_hiddens[t]
-            of_gates[t], of_cell = _lstm_backward(gates[t], cells[t], squashed[t], of_hidden, of_cell + of_cells[t])
-            of_hidden = _recurrent_product(of_gates[t], matrix.t(), ctx.bf16)
-        flat = of_gates.flatten(0, 1)
-        earlier = hiddens[:-1].flatten(0, 1)
-        of_weight = _recurrent_product(flat.t(), earlier.t(), ctx.bf16)
-        return of_gates, of_weight, of_hidden, of_cell, None
-
-
-def _recurrent_product(left: Tensor, right: Tensor, bf16: bool) -> Tensor:
-    return times_transposed(rounded(left, bf16), rounded(right, bf16)).to(left.dtype)
+        for t in reversed(range(len(gates))):
+            of_hidden += of_hiddens[t]
+            of_cell += of_cells[t]
+            of_cell = _lstm_backward(gates[t], cells[t], squashed[t], of_hidden, of_cell, of_gates[t])
+            if ctx.bf16:
+                factors[t] = of_gates[t]
+            for d, matrix in enumerate(matrices):
+                of_hidden[d] = times_transposed(factors[t, d], matrix.t())
+        earlier = rounded(hiddens[:-1], ctx.bf16)
+        of_weights = [
+            times_transposed(factors[:, d].flatten(0, 1).t(), earlier[:, d].flatten(0, 1).t()).to(gates.dtype)
+            for d in range(len(matrices))
+        ]
+        return None, of_hidden, of_cell, *of_gates.unbind(1), *of_weights
 
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}

@@ -121,18 +121,38 @@ def test_lstm_update_leaves_its_inputs_alone():
     assert torch.equal(gates, before[0]) and torch.equal(cells, before[1])
 
 
-def test_lstm_sequence_gradient():
-    projected, weight = random(3, 2, 4 * 5), random(4 * 5, 5, seed=1)
-    state = random(2, 5, seed=2), random(2, 5, seed=3)
-    given = [tensor.requires_grad_() for tensor in (projected, weight, *state)]
-    assert torch.autograd.gradcheck(lambda *tensors: _LSTMSequence.apply(*tensors, False), given)
+def sequence_tensors(directions):
+    """h_0, c_0 [D, B, H], then the projected inputs and the recurrent weights of each direction."""
+    states = [random(directions, 2, 5, seed=seed) for seed in (2, 3)]
+    projected = [random(3, 2, 4 * 5, seed=4 + d) for d in range(directions)]
+    return [*states, *projected, *(random(4 * 5, 5, seed=8 + d) for d in range(directions))]
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+def test_lstm_sequence_gradient(directions):
+    given = [tensor.requires_grad_() for tensor in sequence_tensors(directions)]
+    assert torch.autograd.gradcheck(lambda *tensors: _LSTMSequence.apply(False, *tensors), given)
 
 
 def test_lstm_sequence_leaves_its_inputs_alone():
-    projected = random(T, B, 4 * H)
-    before = projected.clone()
-    _LSTMSequence.apply(projected, random(4 * H, H), random(B, H), random(B, H), False)
-    assert torch.equal(projected, before)
+    given = sequence_tensors(2)
+    before = [tensor.clone() for tensor in given]
+    _LSTMSequence.apply(False, *given)
+    assert all(torch.equal(tensor, old) for tensor, old in zip(given, before, strict=True))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
+def test_cells_together_do_what_each_does_alone(kind, layer_norm, fast):
+    cells = [randomised(make(kind, layer_norm), seed=seed) for seed in (1, 2)]
+    inputs, states = [random(T, B, INPUT, seed=seed) for seed in (3, 4)], [make_state(cells[0])] * 2
+    projected = [cell.project(each) for cell, each in zip(cells, inputs, strict=True)]
+    with arithmetic(fast=fast):
+        together = type(cells[0]).run_together(cells, projected, states)
+        alone = [cell.run(*given) for cell, *given in zip(cells, projected, states, strict=True)]
+    for one, other in zip(together, alone, strict=True):
+        for part, same in zip((one[0], *one[1]), (other[0], *other[1]), strict=True):
+            torch.testing.assert_close(part, same, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -79,16 +79,15 @@ class RecurrentEncoder(Encoder):
         self, cells: nn.ModuleList, states: Tensor, lengths: Tensor, reversal: Tensor
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Return the layer's outputs [B, S, M] and each direction's final state parts [B, H]."""
-        outputs, finals = [], []
+        orders = [states, _reorder(states, reversal)][: len(cells)]
+        projected = [cell.project(inputs.transpose(0, 1)) for cell, inputs in zip(cells, orders, strict=True)]  # pyright: ignore
+        first = [cell.zero_state(states, len(lengths)) for cell in cells]  # pyright: ignore
+        found = type(cells[0]).run_together(list(cells), projected, first)  # pyright: ignore
         # both directions end at position length - 1 of their own reading order
         rows = torch.arange(len(lengths), device=lengths.device)
-        for cell, backward in zip(cells, (False, True), strict=False):
-            inputs = _reorder(states, reversal) if backward else states
-            projected = cell.project(inputs.transpose(0, 1))  # pyright: ignore
-            hidden, others = cell.run(projected, cell.zero_state(states, len(lengths)))  # pyright: ignore
-            finals.append(tuple(part[lengths - 1, rows] for part in (hidden, *others)))
-            hidden = hidden.transpose(0, 1)
-            outputs.append(_reorder(hidden, reversal) if backward else hidden)
+        finals = [tuple(part[lengths - 1, rows] for part in (hidden, *others)) for hidden, others in found]
+        outputs = [hidden.transpose(0, 1) for hidden, _ in found]
+        outputs[1:] = [_reorder(outputs[1], reversal)] if len(outputs) == 2 else []
         return torch.cat(outputs, dim=-1), finals
 
 
