@@ -38,7 +38,7 @@ from nmt.training.checkpoint import load_best
 T = TypeVar("T")
 _ATTENTION_PARTS = (
     *("form", "annotations", "score", "alignment", "context", "wiring", "readout", "bridge", "prediction"),
-    *("coverage", "coverage_loss"),
+    *("coverage", "coverage_loss", "coverage_loss_after"),
 )
 _CELL_PARTS = {"rnn": 1, "gru": 1, "lstm": 2}
 
@@ -168,14 +168,16 @@ def _build_attention(config: Config, encoder: Encoder, separator: int | None) ->
 
 
 def _coverage(parts: Mapping[str, Any]) -> Callable[[Score, int], NoCoverage]:
-    given, loss = parts["coverage"], parts["coverage_loss"]
+    given, loss, after = (parts[name] for name in ("coverage", "coverage_loss", "coverage_loss_after"))
     if not isinstance(given, bool):
         raise ConfigError(f"attention.coverage={given!r} is not accepted; it must be true or false")
     if isinstance(loss, bool) or not isinstance(loss, int | float) or not 0 <= loss < math.inf:
         raise ConfigError(f"attention.coverage_loss={loss!r} is not accepted; it must be at least 0")
+    if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+        raise ConfigError(f"attention.coverage_loss_after={after!r} is not accepted; it must be a number of updates")
     if not given:
         return lambda score, query_size: NoCoverage()
-    return lambda score, query_size: Coverage(score.shift_size(query_size), float(loss))
+    return lambda score, query_size: Coverage(score.shift_size(query_size), float(loss), after)
 
 
 def _build_decoder(config: Config, encoder: Encoder, separator: int | None) -> Decoder:

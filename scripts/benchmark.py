@@ -5,16 +5,17 @@
     python scripts/benchmark.py startup RUN experiment=benchmark_a data.root=DATA
     python scripts/benchmark.py floor [--device cuda]
 
-Every measurement is a process of its own, so that peak memory is its own too, and the first is a warm-up that does not
-count (it fills caches). Two configurations take turns, A B A B, since machines change their minds; what is reported is
-the median of each with its range, and the ratio of medians. Nothing else should run meanwhile: on two cores a second
-job takes more than half.
+Every measurement is a process of its own, so that peak memory (resident, of the host; of a whole training, its final
+evaluation included) is its own too, and the first is a warm-up that does not count (it fills caches). Configurations
+take turns, A B A B, since machines change their minds; what is reported is the median of each with its range, and the
+ratio of medians. Nothing else should run meanwhile: on two cores a second job takes more than half.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -22,16 +23,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
+# the programs of this very tree, whatever is installed and wherever this is called
+_TRAIN = [sys.executable, str(ROOT / "train.py")]
+_NMT = [sys.executable, "-c", "import sys; from nmt.cli import main; sys.exit(main())"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one kind of benchmark and print its JSON."""
     args = _parser().parse_args(argv)
-    result = {"benchmark": args.kind, "machine": _machine(args.threads), **args.run(args)}
+    measured = args.run(args)
+    # torch is imported only now: a process inherits the peak memory of the one that starts it
+    result = {"benchmark": args.kind, "machine": _machine(args.threads), **measured}
     text = json.dumps(result, indent=2)
     print(text)
     if args.out is not None:
@@ -47,21 +58,26 @@ def _parser() -> argparse.ArgumentParser:
     def kind(name: str, run: Callable[[argparse.Namespace], dict[str, Any]], what: str) -> argparse.ArgumentParser:
         added = kinds.add_parser(name, help=what)
         added.set_defaults(run=run)
-        added.add_argument("--repeats", type=int, default=3, help="measurements of each, the warm-up apart")
-        added.add_argument("--threads", type=int, default=os.cpu_count(), help="OMP_NUM_THREADS of what is measured")
+        if name != "floor":
+            added.add_argument("--repeats", type=_positive, default=3, help="measurements of each, the warm-up apart")
+        cores = os.cpu_count()
+        added.add_argument("--threads", type=_positive, default=cores, help="OMP_NUM_THREADS of what is measured")
         added.add_argument("--out", type=Path, help="also write the JSON there")
         return added
 
     train = kind("train", _train, "target tokens per second and peak memory of train.py")
     train.add_argument("overrides", nargs="+", help="options of train.py")
     train.add_argument("--against", action="append", default=[], help="options of another configuration, in one string")
-    train.add_argument("--steps", type=int, default=250, help="updates; the first 50 do not count")
+    train.add_argument("--steps", type=_positive, default=250, help="updates; the first 50 do not count")
     translate = kind("translate", _translate, "sentences per second of nmt translate")
     translate.add_argument("folder", type=Path, help="run folder")
     translate.add_argument("--input", type=Path, required=True, help="source lines")
-    translate.add_argument("--beam", type=int, default=5)
+    translate.add_argument("--beam", type=_positive, default=5)
     translate.add_argument(
-        "--against", action="append", default=[], help="another run folder, or more options after it"
+        "--against",
+        action="append",
+        default=[],
+        help="a run folder, the same or another, and options of nmt translate after it, in one string",
     )
     startup = kind("startup", _startup, "seconds from the command to the first update and to the first line")
     startup.add_argument("folder", type=Path, help="run folder to translate with")
@@ -71,10 +87,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(text: str) -> int:
+    """Read an argument that must be at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
+
+
 def _machine(threads: int) -> dict[str, Any]:
     import torch
 
-    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    # the commit, and -dirty where the tree is another
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    revision = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -95,20 +121,25 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _run(command: Sequence[str], threads: int) -> tuple[subprocess.CompletedProcess[str], float, float]:
-    """Run a process; return it, its wall seconds and its peak resident memory in MB."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+def _environment(threads: int) -> dict[str, str]:
+    """Return the environment of what is measured: this tree first among what can be imported."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
+
+
+def _run(command: Sequence[str], threads: int) -> tuple[str, float, float]:
+    """Run a process; return its standard error, its wall seconds and its peak resident memory in MB (of 2^20 bytes)."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=err, text=True)
+        process = subprocess.Popen(command, env=_environment(threads), stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0), err.seek(0)
-        done = subprocess.CompletedProcess(command, process.returncode, out.read(), err.read())
-    if done.returncode:
-        raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr[-2000:]}")
-    return done, seconds, usage.ru_maxrss / 1024
+        errors.seek(0)
+        said = errors.read()
+    if process.returncode:
+        raise SystemExit(f"{shlex.join(command)} failed:\n{said[-2000:]}")
+    return said, seconds, usage.ru_maxrss / 1024
 
 
 def _in_turns(measures: dict[str, Callable[[], dict[str, float]]], repeats: int) -> dict[str, Any]:
@@ -120,52 +151,77 @@ def _in_turns(measures: dict[str, Callable[[], dict[str, float]]], repeats: int)
             print(f"{'warm-up' if turn == 0 else f'turn {turn}'}: {name}: {values}", file=sys.stderr, flush=True)
             if turn:
                 found[name].append(values)
-    summaries = {name: _summary(values) for name, values in found.items()}
-    first = next(iter(summaries.values()))
-    ratios = {
-        name: {key: round(summary[key]["median"] / first[key]["median"], 3) for key in summary}
-        for name, summary in list(summaries.items())[1:]
+    return _summary(found)
+
+
+def _summary(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Return the medians and ranges of what was measured of each, and their medians' ratios to the first's."""
+    medians = {
+        name: {key: statistics.median(each[key] for each in values) for key in values[0]}
+        for name, values in found.items()
     }
-    return {"results": summaries, "ratios_to_the_first": ratios}
-
-
-def _summary(values: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {
-        key: {
-            "median": round(statistics.median(each[key] for each in values), 3),
-            "minimum": round(min(each[key] for each in values), 3),
-            "maximum": round(max(each[key] for each in values), 3),
+    results = {
+        name: {
+            key: {
+                "median": round(median, 3),
+                "minimum": round(min(each[key] for each in found[name]), 3),
+                "maximum": round(max(each[key] for each in found[name]), 3),
+            }
+            for key, median in of_one.items()
         }
-        for key in values[0]
+        for name, of_one in medians.items()
     }
+    first, *others = medians
+    ratios = {
+        name: {key: round(medians[name][key] / median, 3) if median else None for key, median in medians[first].items()}
+        for name in others
+    }
+    return {"results": results, **({"ratios_to_the_first": ratios} if others else {})}
+
+
+def _named(given: Sequence[Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Return what is measured by its name; the same options once more are a measurement of their own."""
+    named: dict[str, Sequence[str]] = {}
+    for options in given:
+        name = shlex.join(options)
+        while name in named:
+            name += " (again)"
+        named[name] = options
+    return named
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     def measure(overrides: Sequence[str]) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             fixed = [f"training.max_steps={args.steps}", "training.validate_sentences=1", f"run_dir={folder}/run"]
-            command = [sys.executable, "train.py", *overrides, *fixed]
-            _, seconds, memory = _run(command, args.threads)
+            _, seconds, memory = _run([*_TRAIN, *overrides, *fixed], args.threads)
             training = json.loads(Path(folder, "run", "metrics.json").read_text(encoding="utf-8"))["train"]
-        rate, padding = training["target_tokens_per_second"], training["padding"]
-        measured = {"target_tokens_per_second": rate, "peak_memory_mb": memory, "wall_seconds": seconds}
-        return {**measured, "padding": padding}
+        measured = {name: training[name] for name in ("target_tokens_per_second", "padding")}
+        return {**measured, "peak_memory_mb": memory, "wall_seconds": seconds}
 
-    given = [args.overrides, *(shlex.split(other) for other in args.against)]
-    return _in_turns({shlex.join(one): lambda one=one: measure(one) for one in given}, args.repeats)
+    given = _named([args.overrides, *map(shlex.split, args.against)])
+    return _in_turns({name: partial(measure, overrides) for name, overrides in given.items()}, args.repeats)
 
 
 def _translate(args: argparse.Namespace) -> dict[str, Any]:
-    def measure(options: Sequence[str]) -> dict[str, float]:
-        command = [sys.executable, "-m", "nmt.cli", "translate", *options]
-        command += ["--input", str(args.input.resolve()), "--beam", str(args.beam)]
-        done, seconds, memory = _run(command, args.threads)
-        # "1,000 sentences in 3.21 seconds, 311.5 sentences/s (decoding, start-up apart)"
-        rate = float(done.stderr.rstrip().splitlines()[-1].split(" seconds, ")[1].split()[0].replace(",", ""))
-        return {"sentences_per_second": rate, "peak_memory_mb": memory, "wall_seconds": seconds}
+    # before the options of each, which take their place
+    common = ["--input", str(args.input), "--beam", str(args.beam)]
 
-    given = [[str(args.folder.resolve())], *(shlex.split(other) for other in args.against)]
-    return _in_turns({shlex.join(one): lambda one=one: measure(one) for one in given}, args.repeats)
+    def measure(options: Sequence[str]) -> dict[str, float]:
+        said, seconds, memory = _run([*_NMT, "translate", *common, *options], args.threads)
+        return {"sentences_per_second": _rate(said), "peak_memory_mb": memory, "wall_seconds": seconds}
+
+    given = _named([[str(args.folder)], *map(shlex.split, args.against)])
+    return _in_turns({name: partial(measure, options) for name, options in given.items()}, args.repeats)
+
+
+def _rate(said: str) -> float:
+    """Return the rate in the last line that ``nmt translate`` writes to standard error."""
+    last = said.rstrip().rpartition("\n")[2]
+    found = re.search(r" seconds, ([\d.,]+) sentences/s", last)
+    if found is None:
+        raise SystemExit(f"nmt translate ended with no rate but with: {last}")
+    return float(found[1].replace(",", ""))
 
 
 def _startup(args: argparse.Namespace) -> dict[str, Any]:
@@ -173,31 +229,33 @@ def _startup(args: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder, "run")
             fixed = ["training.max_steps=2", "training.log_every=1", f"run_dir={run}"]
-            command = [sys.executable, "train.py", *args.overrides, *fixed]
+            command = [*_TRAIN, *args.overrides, *fixed]
             return {"first_update_seconds": _seconds_until(command, args.threads, run / "metrics.jsonl")}
 
     def first_line() -> dict[str, float]:
-        command = [sys.executable, "-m", "nmt.cli", "translate", str(args.folder.resolve()), "--chunk", "1"]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
+        command = [*_NMT, "translate", str(args.folder), "--chunk", "1"]
+        environment, pipe = _environment(args.threads), subprocess.PIPE
         start = time.perf_counter()
-        with subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
+        with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write(b"A man is here.\n")
             process.stdin.flush()
-            process.stdout.readline()
+            if not process.stdout.readline():
+                raise SystemExit(f"{shlex.join(command)} ended before its first line")
             return {"first_line_seconds": time.perf_counter() - start}
 
-    measures = {"translate": first_line, **({"train": first_update} if args.overrides else {})}
-    return {"results": {name: _in_turns({name: one}, args.repeats)["results"][name] for name, one in measures.items()}}
+    # not in turns: the two are not compared
+    results = _in_turns({"translate": first_line}, args.repeats)["results"]
+    if args.overrides:
+        results |= _in_turns({"train": first_update}, args.repeats)["results"]
+    return {"results": results}
 
 
 def _seconds_until(command: Sequence[str], threads: int, path: Path) -> float:
     """Start a process and return the seconds until ``path`` has content; then end it."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment, nowhere = _environment(threads), subprocess.DEVNULL
     start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment, stdout=nowhere, stderr=nowhere)
     try:
         while not (path.exists() and path.stat().st_size):
             if process.poll() is not None:
@@ -227,7 +285,10 @@ def _floor(args: argparse.Namespace) -> dict[str, Any]:
     return {"products_gflop_per_second": rates, "fused_lstm_pair_target_tokens_per_second": floors}
 
 
-def _product_rate(device: Any, dtype: Any, multiply: Callable[[Any, Any], Any], size: int = 2048) -> dict[str, float]:
+def _product_rate(
+    device: "torch.device", dtype: "torch.dtype", multiply: "Callable[[Tensor, Tensor], Tensor]", size: int = 2048
+) -> dict[str, float]:
+    """Return multiply-adds of a product of square matrices, twice counted, a second."""
     import torch
 
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -235,21 +296,21 @@ def _product_rate(device: Any, dtype: Any, multiply: Callable[[Any, Any], Any], 
     return {"median": round(statistics.median(rates), 1), "maximum": round(max(rates), 1)}
 
 
-def _timed(work: Callable[[], Any], device: Any, times: int) -> list[float]:
+def _timed(work: Callable[[], object], device: "torch.device", times: int) -> list[float]:
+    """Return the seconds of each time after three that do not count."""
     import torch
 
     found = []
-    for turn in range(times + 3):
+    for _ in range(times + 3):
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        if turn >= 3:
-            found.append(time.perf_counter() - start)
-    return found
+        found.append(time.perf_counter() - start)
+    return found[3:]
 
 
-def _lstm_pair(device: Any, dtype: Any, batch: int = 80, length: int = 16) -> dict[str, float]:
+def _lstm_pair(device: "torch.device", dtype: "torch.dtype", batch: int = 80, length: int = 16) -> dict[str, float]:
     """Rate of torch's own LSTMs in the sizes of ``benchmark_a``: no attention, no feeding, no padding, no dropout."""
     import torch
     from torch import nn

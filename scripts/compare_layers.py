@@ -15,40 +15,20 @@ compared is as expected; 1: one is not.
 """
 
 import argparse
-import importlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from functools import partial
+from importlib import import_module, metadata
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nmt.model.attention import (
-    AdditiveScore,
-    Alignment,
-    Attended,
-    Attention,
-    AttentionParts,
-    ConcatLinearScore,
-    CosineScore,
-    Coverage,
-    DotScore,
-    Entmax15,
-    GeneralScore,
-    MultiHeadAttention,
-    NoCoverage,
-    Score,
-    SharedAnnotations,
-    SingleAttention,
-    Softmax,
-    Sparsemax,
-    WeightedMean,
-)
+from nmt.model import attention as own
 from nmt.model.decoder import Decoded
 from nmt.model.decoder.readout import AttentionalReadout
 from nmt.model.embedding import OutputLayer
@@ -60,12 +40,13 @@ from nmt.model.self_attention import sinusoids
 FLOAT64, FLOAT32 = 1e-11, 1e-4
 # a difference on purpose is larger than this, or it is none
 VISIBLE = 1e-3
+# names of what is compared, beside scores, weights, context and readout
+HEADS, THROUGH = "weights of each head", "context, through their linear_out"
+# where the others keep W_q, W_k, W_v and W_o
+ONMT_HEADS = ("linear_query", "linear_keys", "linear_values", "final_linear")
+JOEY_HEADS = ("q_layer", "k_layer", "v_layer", "output_layer")
 
 Values = dict[str, Tensor]
-
-
-class NotInstalledError(Exception):
-    """A package that a pair needs cannot be imported."""
 
 
 class Both(NamedTuple):
@@ -74,42 +55,6 @@ class Both(NamedTuple):
     theirs: Values
     ours: Values
     inputs: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A layer of theirs and one of ours.
-
-    Attributes:
-        package: the distribution that theirs comes from.
-        layer: their layer, and how it was used.
-        ours: our configuration's name for it.
-        run: makes both from a draw and applies them.
-        tolerance: the largest difference that is none.
-        differs: why the two are different; empty where they must agree.
-    """
-
-    package: str
-    layer: str
-    ours: str
-    run: Callable[["Draw"], Both]
-    tolerance: float
-    differs: str
-
-
-PAIRS: list[Pair] = []
-
-
-def pair(
-    package: str, layer: str, ours: str, *, tolerance: float = FLOAT64, differs: str = ""
-) -> Callable[[Callable[["Draw"], Both]], Callable[["Draw"], Both]]:
-    """Add the decorated function to the pairs."""
-
-    def add(run: Callable[["Draw"], Both]) -> Callable[["Draw"], Both]:
-        PAIRS.append(Pair(package, layer, ours, run, tolerance, differs))
-        return run
-
-    return add
 
 
 class Draw:
@@ -137,10 +82,6 @@ class Draw:
         """Return numbers of about 1, whose gradient can be asked for."""
         return torch.randn(*shape, generator=self.generator, dtype=torch.float64).requires_grad_()
 
-    def inputs(self, query_size: int, source_size: int) -> tuple[Tensor, Tensor]:
-        """Return queries [B, Q, .] and annotations [B, S, .]."""
-        return self.numbers(self.B, self.Q, query_size), self.numbers(self.B, self.S, source_size)
-
     @property
     def mask(self) -> Tensor:
         """[B, S], True on real positions."""
@@ -152,17 +93,17 @@ class Draw:
 
     def randomised(self, module: Any) -> Any:
         """Return the module in float64 with every parameter random, biases and gains too."""
-        for parameter in module.parameters():
-            parameter.data = self.numbers(*parameter.shape).detach()
-        return module.double().train()
+        return filled(module, *(self.numbers(*parameter.shape) for parameter in module.parameters()))
 
 
-def theirs(module: str) -> Any:
-    """Import a module of theirs."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise NotInstalledError(str(error)) from error
+# parameters, from one layer to the other
+
+
+def filled(module: Any, *values: Tensor) -> Any:
+    """Return the module in float64 with these parameters, in its own order."""
+    for parameter, value in zip(module.parameters(), values, strict=True):
+        give(parameter, value)
+    return module.double().train()
 
 
 def give(parameter: Any, values: Tensor) -> None:
@@ -171,32 +112,72 @@ def give(parameter: Any, values: Tensor) -> None:
     parameter.data = values.detach().clone()
 
 
-def zero(*parameters: Any) -> None:
-    """Set parameters to zero."""
-    for parameter in parameters:
-        give(parameter, torch.zeros_like(parameter))
+def give_heads(module: Any, weights: Sequence[Tensor], names: Sequence[str], *, biased: bool = False) -> Any:
+    """Return the module with these W_q, W_k, W_v, W_o; biases that it has are 0, or stay what they are.
+
+    ``names`` are those of its four linear maps; torch's attention has other parameters.
+    """
+    if isinstance(module, nn.MultiheadAttention):
+        pairs = [(module.in_proj_weight, torch.cat([*weights[:3]])), (module.out_proj.weight, weights[3])]
+        biases = [module.in_proj_bias, module.out_proj.bias]
+    else:
+        linears = [getattr(module, name) for name in names]
+        pairs = [(linear.weight, weight) for linear, weight in zip(linears, weights, strict=True)]
+        biases = [linear.bias for linear in linears]
+    for parameter, weight in pairs:
+        give(parameter, weight)
+    for bias in biases:
+        if bias is not None and not biased:
+            give(bias, torch.zeros_like(bias))
+    return module
+
+
+def additive(v: Tensor, of_query: Tensor, of_key: Tensor) -> own.Score:
+    """Return our additive score with v [A], W_a [A, H] and U_a [A, M]."""
+    return filled(own.AdditiveScore(of_query.shape[1], of_key.shape[1], len(v)), v, of_query, of_key)
+
+
+def general(weight: Tensor) -> own.Score:
+    """Return our bilinear score with W_a [H, M]."""
+    return filled(own.GeneralScore(*weight.shape), weight)
+
+
+def covering(direction: Tensor) -> own.Coverage:
+    """Return our coverage that moves keys in this direction."""
+    return filled(own.Coverage(len(direction), 0.0), direction)
+
+
+def readout(weight: Tensor, context: Tensor, state: Tensor) -> Tensor:
+    """Return our tanh(W_c [c; h]) with this W_c."""
+    ours = filled(AttentionalReadout(state.shape[-1], context.shape[-1], len(weight)), weight)
+    return ours.prepare()(state, state, context)
+
+
+# our attention, asked
 
 
 def parts(
-    score: Callable[[int, int], Score], alignment: Alignment, coverage: Callable[..., NoCoverage]
-) -> AttentionParts:
-    """Return what makes attention of these parts."""
-    return AttentionParts(
-        annotations=SharedAnnotations,
+    score: Callable[[int, int], own.Score],
+    *,
+    alignment: own.Alignment | None = None,
+    coverage: own.NoCoverage | None = None,
+) -> own.AttentionParts:
+    """Return what makes attention of these parts; softmax and no coverage unless given."""
+    return own.AttentionParts(
+        annotations=own.SharedAnnotations,
         score=score,
-        coverage=coverage,
-        alignment=lambda _: alignment,
-        context=lambda size, _: WeightedMean(size),
+        coverage=lambda *_: coverage or own.NoCoverage(),
+        alignment=lambda _: alignment or own.Softmax(),
+        context=lambda size, _: own.WeightedMean(size),
     )
 
 
-def single(score: Score, query: int, source: int, *, alignment: Any = None, coverage: Any = None) -> SingleAttention:
-    """Return our attention with one distribution, softmax unless told."""
-    own = parts(lambda *_: score, alignment or Softmax(), lambda *_: coverage or NoCoverage())
-    return SingleAttention(own, query, source).double().train()
+def single(score: own.Score, query_size: int, source_size: int, **given: Any) -> own.SingleAttention:
+    """Return attention with one distribution; ``given`` as in :func:`parts`."""
+    return own.SingleAttention(parts(lambda *_: score, **given), query_size, source_size).double().train()
 
 
-def attend(attention: Attention, query: Tensor, source: Encoded) -> Attended:
+def attend(attention: own.Attention, query: Tensor, source: Encoded) -> own.Attended:
     """Ask with all queries at once; one after the other where each step needs the one before."""
     memory, state = attention.prepare(source), attention.start(source)
     if not attention.recurrent:
@@ -206,800 +187,546 @@ def attend(attention: Attention, query: Tensor, source: Encoded) -> Attended:
         steps.append(attention(query[:, t : t + 1], memory, t, state))
         state = steps[-1].state
     context, weights = (torch.cat([step[i] for step in steps], 1) for i in (0, 1))
-    return Attended(context, weights, state)
+    return own.Attended(context, weights, state)
 
 
-def scores(attention: SingleAttention, query: Tensor, source: Encoded) -> Tensor:
-    """Return our scores, 0 on padding."""
-    found = attention.score(query, attention.prepare(source).keys)
-    return found.masked_fill(~source.mask.unsqueeze(1), 0.0)
+class Asked:
+    """Our attention and random inputs that it was asked with, for theirs to get the same.
+
+    Attributes:
+        query: [B, Q, query size].
+        states: annotations [B, S, source size].
+        values: scores (of one distribution), weights, contexts, and the weights of each head if there are several.
+    """
+
+    def __init__(self, draw: Draw, attention: own.Attention, query_size: int, source_size: int) -> None:
+        self.query, self.states = draw.numbers(draw.B, draw.Q, query_size), draw.numbers(draw.B, draw.S, source_size)
+        source = draw.encoded(self.states)
+        attended = attend(attention, self.query, source)
+        self.values: Values = {"weights": attended.weights, "context": attended.context}
+        if attended.heads is not None:
+            self.values[HEADS] = attended.heads
+        if isinstance(attention, own.SingleAttention):
+            self.values["scores"] = on_real(draw, attention.score(self.query, attention.prepare(source).keys))
+
+    def against(self, theirs: Values, **also: Tensor) -> Both:
+        """Return what theirs gives, and the same of ours or of what comes ``also`` of ours."""
+        values = self.values | also
+        return Both(theirs, {name: values[name] for name in theirs}, (self.query, self.states))
 
 
-def readout(weight: Tensor, attended: Attended, query: Tensor) -> Tensor:
-    """Return our tanh(W_c [c; h]) with this W_c."""
-    ours = AttentionalReadout(query.shape[-1], attended.context.shape[-1], len(weight))
-    give(ours.combine.weight, weight)
-    return ours.prepare()(query, query, attended.context)
+def ask(draw: Draw, score: own.Score, sizes: tuple[int, int] | None = None, **given: Any) -> Asked:
+    """Ask attention with one distribution, of a query and annotations of these sizes; of M both unless told."""
+    sizes = sizes or (draw.M, draw.M)
+    return Asked(draw, single(score, *sizes, **given), *sizes)
 
 
-def additive(v: Tensor, of_query: Tensor, of_key: Tensor) -> AdditiveScore:
-    """Return our additive score with v [A], W_a [A, H] and U_a [A, M]."""
-    score = AdditiveScore(of_query.shape[1], of_key.shape[1], len(v))
-    for ours, given in ((score.vector, v), (score.query.weight, of_query), (score.key.weight, of_key)):
-        give(ours, given)
-    return score
+def on_real(draw: Draw, scores: Tensor) -> Tensor:
+    """Return scores [B, Q, S] with 0 on padding."""
+    return scores.masked_fill(~draw.mask.unsqueeze(1), 0.0)
 
 
-def general(weight: Tensor) -> GeneralScore:
-    """Return our bilinear score with W_a [H, M]."""
-    score = GeneralScore(*weight.shape)
-    give(score.projection.weight, weight)
-    return score
+def each_alone(draw: Draw, asked: Asked, weigh: Callable[[Tensor, Tensor], Tensor]) -> Both:
+    """Compare padded weights with theirs [Q, s] of each sentence alone, given its queries and its real annotations."""
+    found = [weigh(q, h[:n]) for q, h, n in zip(asked.query, asked.states, draw.lengths.tolist(), strict=True)]
+    return asked.against({"weights": torch.stack([functional.pad(w, (0, draw.S - w.shape[-1])) for w in found])})
 
 
-# OpenNMT-py
+# attention with one distribution
 
 
-def _global_attention(draw: Draw, **options: Any) -> tuple[Any, Score]:
-    """Return their layer of size M and our score with its weights."""
-    layer = draw.randomised(theirs("onmt.modules.global_attention").GlobalAttention(draw.M, **options))
-    if layer.attn_type == "mlp":
+def global_attention(draw: Draw, attn_type: str, *, biased: bool = False, **options: Any) -> tuple[Any, own.Score]:
+    """Return OpenNMT-py's attention of size M, and our score with its weights."""
+    made = import_module("onmt.modules.global_attention").GlobalAttention(draw.M, attn_type=attn_type, **options)
+    layer = draw.randomised(made)
+    if attn_type == "mlp":
+        give(layer.linear_query.bias, layer.linear_query.bias * biased)
         return layer, additive(layer.v.weight[0], layer.linear_query.weight, layer.linear_context.weight)
     # they project the query, we the keys: (W h_t) . h_s = h_t . (W^T h_s)
-    return layer, general(layer.linear_in.weight.t()) if layer.attn_type == "general" else DotScore(draw.M, draw.M)
+    score = general(layer.linear_in.weight.t()) if attn_type == "general" else own.DotScore(draw.M, draw.M)
+    return layer, score
 
 
-def _bilinear_onmt(draw: Draw, alignment: Alignment | None = None, **options: Any) -> Both:
-    layer, score = _global_attention(draw, **options)
-    query, states = draw.inputs(draw.M, draw.M)
-    source, ours = draw.encoded(states), single(score, draw.M, draw.M, alignment=alignment)
-    attended = attend(ours, query, source)
-    read, weights = layer(query, states, draw.lengths)
-    raw = layer.score(query, states).masked_fill(~draw.mask.unsqueeze(1), 0.0)
-    return Both(
-        {"scores": raw, "weights": weights, "readout": read},
-        {
-            "scores": scores(ours, query, source),
-            "weights": attended.weights,
-            "readout": readout(layer.linear_out.weight, attended, query),
-        },
-        (query, states),
-    )
+def onmt(draw: Draw, attn_type: str, *, through: bool = False, alignment: Any = None, **options: Any) -> Both:
+    """Compare OpenNMT-py's attention and readout, or what its output layer makes of our context (``through``)."""
+    layer, score = global_attention(draw, attn_type, **options)
+    asked = ask(draw, score, alignment=alignment)
+    read, weights = layer(asked.query, asked.states, draw.lengths)
+    context = asked.values["context"]
+    if through:
+        name, our_read = THROUGH, layer.linear_out(torch.cat([context, asked.query], -1))
+    else:
+        name, our_read = "readout", readout(layer.linear_out.weight, context, asked.query)
+    raw = on_real(draw, layer.score(asked.query, asked.states))
+    return asked.against({"scores": raw, "weights": weights, name: read}, **{name: our_read})
 
 
-@pair("OpenNMT-py", "GlobalAttention general", "luong_general, readout attentional")
-def _(draw: Draw) -> Both:
-    return _bilinear_onmt(draw, attn_type="general")
-
-
-@pair("OpenNMT-py", "GlobalAttention dot", "luong_dot, readout attentional")
-def _(draw: Draw) -> Both:
-    return _bilinear_onmt(draw, attn_type="dot")
-
-
-@pair("OpenNMT-py", "GlobalAttention general, sparsemax", "luong_general with alignment sparsemax")
-def _(draw: Draw) -> Both:
-    return _bilinear_onmt(draw, Sparsemax(), attn_type="general", attn_func="sparsemax")
-
-
-def _mlp_onmt(draw: Draw, *, biased: bool) -> Both:
-    layer, score = _global_attention(draw, attn_type="mlp")
-    if not biased:
-        zero(layer.linear_query.bias)
-    query, states = draw.inputs(draw.M, draw.M)
-    source, ours = draw.encoded(states), single(score, draw.M, draw.M)
-    attended = attend(ours, query, source)
-    read, weights = layer(query, states, draw.lengths)
-    raw = layer.score(query, states).masked_fill(~draw.mask.unsqueeze(1), 0.0)
-    return Both(
-        {"scores": raw, "weights": weights, "context, through their linear_out": read},
-        {
-            "scores": scores(ours, query, source),
-            "weights": attended.weights,
-            "context, through their linear_out": layer.linear_out(torch.cat([attended.context, query], -1)),
-        },
-        (query, states),
-    )
-
-
-@pair("OpenNMT-py", "GlobalAttention mlp, its bias 0", "score additive")
-def _(draw: Draw) -> Both:
-    return _mlp_onmt(draw, biased=False)
-
-
-@pair(
-    "OpenNMT-py",
-    "GlobalAttention mlp",
-    "score additive",
-    differs="theirs has a bias in the query's projection, Bahdanau et al. (A.1.2) and ours none",
-)
-def _(draw: Draw) -> Both:
-    return _mlp_onmt(draw, biased=True)
-
-
-@pair(
-    "OpenNMT-py",
-    "GlobalAttention mlp, its bias 0: what it returns",
-    "score additive, readout attentional",
-    differs="their linear_out has a bias under mlp and no tanh after it; our readout is Luong's eq. 5 with every score",
-)
-def _(draw: Draw) -> Both:
-    layer, score = _global_attention(draw, attn_type="mlp")
-    zero(layer.linear_query.bias)
-    query, states = draw.inputs(draw.M, draw.M)
-    attended = attend(single(score, draw.M, draw.M), query, draw.encoded(states))
-    read = readout(layer.linear_out.weight, attended, query)
-    return Both({"readout": layer(query, states, draw.lengths)[0]}, {"readout": read})
-
-
-def _coverage_onmt(draw: Draw, attn_type: str, move: Callable[[Any, Tensor, Tensor], tuple[Tensor, Tensor]]) -> Both:
-    """Run both over Q steps; ``move`` (layer, annotations, coverage) gives the annotations to compare and to read."""
-    layer, score = _global_attention(draw, attn_type=attn_type, coverage=True)
-    if attn_type == "mlp":
-        zero(layer.linear_query.bias)
+def onmt_coverage(draw: Draw, attn_type: str, *, forward: bool = False) -> Both:
+    """Add up the weights of Q steps, with their score of the moved annotations, or with their ``forward``."""
+    layer, score = global_attention(draw, attn_type, coverage=True)
     of_keys = layer.linear_context.weight if attn_type == "mlp" else layer.linear_in.weight.t()
-    coverage = Coverage(len(of_keys), 0.0)
     # they move the annotation along w, we its projection: along the projected w
-    give(coverage.direction, of_keys @ layer.linear_cover.weight[:, 0])
-    query, states = draw.inputs(draw.M, draw.M)
-    attended = attend(single(score, draw.M, draw.M, coverage=coverage.double()), query, draw.encoded(states))
-    contexts, weights, covered = [], [], torch.zeros(draw.B, draw.S, dtype=torch.float64)
-    for asked in query.split(1, dim=1):
-        compared, read = move(layer, states, covered)
-        raw = layer.score(asked, compared).masked_fill(~draw.mask.unsqueeze(1), -torch.inf)
-        weights.append(raw.softmax(-1))
-        contexts.append(weights[-1] @ read)
-        covered = covered + weights[-1].squeeze(1)
-    return Both(
-        {"weights": torch.cat(weights, 1), "context": torch.cat(contexts, 1)},
-        {"weights": attended.weights, "context": attended.context},
-        (query, states),
-    )
+    asked = ask(draw, score, coverage=covering(of_keys @ layer.linear_cover.weight[:, 0]))
+    kept, covered, steps = asked.states.clone(), torch.zeros(draw.B, draw.S, dtype=torch.float64), []
+    for query in asked.query.split(1, dim=1):
+        if forward:
+            steps.append(layer(query, kept, draw.lengths, coverage=covered)[1])
+        else:
+            raw = layer.score(query, asked.states + layer.linear_cover(covered.unsqueeze(-1)))
+            steps.append(raw.masked_fill(~draw.mask.unsqueeze(1), -torch.inf).softmax(-1))
+        covered = covered + steps[-1].squeeze(1)
+    return asked.against({"weights": torch.cat(steps, 1)})
 
 
-def _moved(layer: Any, states: Tensor, covered: Tensor) -> Tensor:
-    return states + layer.linear_cover(covered.unsqueeze(-1))
-
-
-_UNSQUASHED = "GlobalAttention {}, coverage=True: its score of enc_out + linear_cover(C), steps added up"
-
-
-@pair("OpenNMT-py", _UNSQUASHED.format("mlp, its bias 0"), "score additive, coverage=true")
-def _(draw: Draw) -> Both:
-    return _coverage_onmt(draw, "mlp", lambda layer, states, covered: (_moved(layer, states, covered), states))
-
-
-@pair("OpenNMT-py", _UNSQUASHED.format("general"), "luong_general, coverage=true")
-def _(draw: Draw) -> Both:
-    return _coverage_onmt(draw, "general", lambda layer, states, covered: (_moved(layer, states, covered), states))
-
-
-@pair(
-    "OpenNMT-py",
-    "GlobalAttention mlp, coverage=True, its bias 0: as its forward does it",
-    "score additive, coverage=true",
-    differs="theirs puts a tanh on the moved annotations, reads the context from those, and moves enc_out in place, so "
-    "that steps pile up; See et al.'s eq. 11 and ours move the projected key, inside the score only",
-)
-def _(draw: Draw) -> Both:
-    layer, score = _global_attention(draw, attn_type="mlp", coverage=True)
-    zero(layer.linear_query.bias)
-    coverage = Coverage(draw.M, 0.0).double()
-    give(coverage.direction, layer.linear_context.weight @ layer.linear_cover.weight[:, 0])
-    query, states = (each.detach() for each in draw.inputs(draw.M, draw.M))
-    ours = single(score, draw.M, draw.M, coverage=coverage)
-    source, covered = draw.encoded(states), torch.rand(draw.B, draw.S, generator=draw.generator, dtype=torch.float64)
-    attended = ours(query[:, :1], ours.prepare(source), 0, (covered.unsqueeze(1),))
-    _, weights = layer(query[:, :1], states.clone(), draw.lengths, coverage=covered)
-    return Both({"weights": weights}, {"weights": attended.weights})
-
-
-def _decoder_onmt(draw: Draw, name: str, found: str, coverage: NoCoverage, **options: Any) -> Both:
-    """Run their decoder, and ask ours with the queries that its attention of this name is asked with."""
+def onmt_decoder(draw: Draw, name: str, found: str, *, covers: bool = False, **options: Any) -> Both:
+    """Run OpenNMT-py's decoder, and ask ours with the queries that its attention ``name`` is asked with."""
     words: Any = nn.Linear(1, 3)
     words.embedding_size = 3
-    kind = theirs("onmt.decoders.decoder").InputFeedRNNDecoder
+    kind = import_module("onmt.decoders.decoder").InputFeedRNNDecoder
     decoder = draw.randomised(kind("LSTM", False, 1, draw.M, attn_type="general", embeddings=words, **options))
     layer, asked = getattr(decoder, name), []
     layer.register_forward_hook(lambda _, given, __: asked.append(given[0]))
-    _, states = draw.inputs(draw.M, draw.M)
+    states = draw.numbers(draw.B, draw.S, draw.M)
     decoder.init_state(None, None, tuple(draw.numbers(1, draw.B, draw.M).detach() for _ in range(2)))
     _, weights = decoder(draw.numbers(draw.B, 4, 1), states, src_len=draw.lengths)
+    coverage = covering(draw.numbers(draw.M)) if covers else None
     ours = single(general(layer.linear_in.weight.t()), draw.M, draw.M, coverage=coverage)
     attended = attend(ours, torch.stack(asked, 1), draw.encoded(states))
     return Both({"weights": weights[found].transpose(0, 1)}, {"weights": attended.weights})
 
 
-_DECODER = "InputFeedRNNDecoder, {}: its weights"
+def joey(draw: Draw, name: str) -> Both:
+    """Compare JoeyNMT's attention of this name, step by step."""
+    kind, sizes = getattr(import_module("joeynmt.attention"), name), (draw.H, draw.M)
+    if name == "LuongAttention":
+        layer = draw.randomised(kind(*sizes))
+        score = general(layer.key_layer.weight)
+    else:
+        layer = draw.randomised(kind(draw.integer(1, 9), draw.M, draw.H))
+        score = additive(layer.energy_layer.weight[0], layer.query_layer.weight, layer.key_layer.weight)
+    asked = ask(draw, score, sizes)
+    layer.compute_proj_keys(asked.states)
+    steps = [layer(query, draw.mask.unsqueeze(1), asked.states) for query in asked.query.split(1, dim=1)]
+    context, weights = (torch.cat([step[i] for step in steps], 1) for i in (0, 1))
+    return asked.against({"weights": weights, "context": context})
 
 
-@pair("OpenNMT-py", _DECODER.format("coverage_attn=True"), "luong_general, coverage=false")
-def _(draw: Draw) -> Both:
-    return _decoder_onmt(draw, "attn", "std", NoCoverage(), coverage_attn=True)
+def torch_dot(draw: Draw) -> Both:
+    """Compare torch's own function."""
+    asked, mask = ask(draw, own.DotScore(draw.M, draw.M, scaled=True)), draw.mask.unsqueeze(1)
+    found = functional.scaled_dot_product_attention(asked.query, asked.states, asked.states, attn_mask=mask)
+    return asked.against({"context": found})
 
 
-@pair(
-    "OpenNMT-py",
-    _DECODER.format("coverage_attn=True"),
-    "luong_general, coverage=true",
-    differs="their decoder adds the weights up but never gives them to its attention: linear_cover has no use and gets "
-    "no gradient, and only lambda_coverage (the loss) does anything",
-)
-def _(draw: Draw) -> Both:
-    coverage = Coverage(draw.M, 0.0).double()
-    give(coverage.direction, draw.numbers(draw.M))
-    return _decoder_onmt(draw, "attn", "std", coverage, coverage_attn=True)
+def sparse(draw: Draw, name: str, alignment: own.Alignment, **options: Any) -> Both:
+    """Compare a function of scores of the package entmax."""
+    function = getattr(import_module("entmax"), name)
+    asked = ask(draw, own.DotScore(draw.M, draw.M), alignment=alignment)
+    return each_alone(draw, asked, lambda query, states: function(query @ states.t(), dim=-1, **options))
 
 
-@pair(
-    "OpenNMT-py",
-    _DECODER.format("copy_attn=True, reuse_copy_attn=False"),
-    "luong_general",
-    differs="their decoder does not give the lengths to its copy attention, which reads padding; with reuse_copy_attn, "
-    "as in ours, there is one attention, and it is masked",
-)
-def _(draw: Draw) -> Both:
-    return _decoder_onmt(draw, "copy_attn", "copy", NoCoverage(), copy_attn=True)
+def allen(draw: Draw, name: str, ours: Callable[..., own.Score], *, sized: bool = False) -> Both:
+    """Compare an attention of AllenNLP; it is made for the sizes of query and annotation (``sized``), or both are M.
+
+    ``ours`` makes our score for both sizes and the parameters of theirs.
+    """
+    if name == "LinearAttention":
+        # of a single position it loses the axis, and its softmax runs over the sentences
+        draw.lengths = draw.lengths.clamp_min(2)
+    sizes, kind = (draw.H, draw.M), getattr(import_module("allennlp_light.modules.attention"), name)
+    layer = draw.randomised(kind(*sizes) if sized else kind())
+    sizes = sizes if sized else (draw.M, draw.M)
+    asked = ask(draw, ours(*sizes, **dict(layer.named_parameters())), sizes)
+    return each_alone(draw, asked, lambda query, states: layer(query, states.expand(len(query), -1, -1)))
 
 
-def multi_head(draw: Draw, query_size: int, size: int, heads: int, head_size: int) -> MultiHeadAttention:
-    """Return Vaswani et al.'s attention as we build it, every parameter random."""
-    own = parts(lambda h, m: DotScore(h, m, scaled=True), Softmax(), lambda *_: NoCoverage())
-    return draw.randomised(MultiHeadAttention(own, query_size, size, heads, head_size))
+def allen_masked(draw: Draw) -> Both:
+    """Compare scores of about -100: queries and annotations have a last unit of -100 and of 1."""
+    layer, size = import_module("allennlp_light.modules.attention").DotProductAttention(), draw.M + 1
+    draw.lengths[0] = draw.S - 1
+    query = functional.pad(draw.numbers(draw.B, draw.Q, draw.M), (0, 1), value=-100.0)
+    states = functional.pad(draw.numbers(draw.B, draw.S, draw.M), (0, 1), value=1.0)
+    attended = attend(single(own.DotScore(size, size), size, size), query, draw.encoded(states))
+    weights = torch.stack([layer(asked, states, draw.mask) for asked in query.unbind(1)], 1)
+    return Both({"weights": weights}, {"weights": attended.weights})
 
 
-def _four(ours: MultiHeadAttention) -> tuple[Tensor, ...]:
-    """Return W_q, W_k, W_v, W_o."""
-    return tuple(each.weight for each in (ours.query, ours.key, ours.value, ours.output))
+def torchnlp(draw: Draw, kind: str, *, reads_projected: bool = False) -> Both:
+    """Compare PyTorch-NLP's attention, which knows no padding."""
+    draw.lengths = draw.lengths.new_full((draw.B,), draw.S)
+    layer = draw.randomised(import_module("torchnlp.nn.attention").Attention(draw.M, kind))
+    asked = ask(draw, general(layer.linear_in.weight.t()) if kind == "general" else own.DotScore(draw.M, draw.M))
+    read, weights = layer(asked.query, asked.states)
+    state = layer.linear_in(asked.query) if reads_projected else asked.query
+    our_read = readout(layer.linear_out.weight, asked.values["context"], state)
+    return asked.against({"weights": weights, "readout": read}, readout=our_read)
 
 
-def _whole_heads(draw: Draw, apply: Callable[[MultiHeadAttention, Tensor, Tensor], Values]) -> Both:
-    """Compare heads that share the size M of queries and annotations."""
-    ours = multi_head(draw, draw.M, draw.M, draw.N, draw.M // draw.N)
-    query, states = draw.inputs(draw.M, draw.M)
-    found = apply(ours, query, states)
-    attended = attend(ours, query, draw.encoded(states))
-    own = {"weights of each head": attended.heads, "weights": attended.weights, "context": attended.context}
-    return Both(found, {name: value for name, value in own.items() if name in found}, (query, states))  # pyright: ignore
+# several heads
 
 
-@pair("OpenNMT-py", "MultiHeadedAttention", "attention/form multi_head, scaled_dot", tolerance=FLOAT32)
-def _(draw: Draw) -> Both:
-    def apply(ours: MultiHeadAttention, query: Tensor, states: Tensor) -> Values:
-        layer = theirs("onmt.modules").MultiHeadedAttention(draw.N, draw.M, dropout=0.0, attn_type="context").double()
-        named = (layer.linear_query, layer.linear_keys, layer.linear_values, layer.final_linear)
-        for linear, weight in zip(named, _four(ours), strict=True):
-            give(linear.weight, weight)
-        padding = ~draw.mask.unsqueeze(1).unsqueeze(1)
-        context, heads = layer(states, states, query, mask=padding, return_attn=True)
-        return {"weights of each head": heads.transpose(1, 2), "context": context}
-
-    return _whole_heads(draw, apply)
+def ask_heads(draw: Draw, query_size: int, head_size: int) -> tuple[Asked, list[Tensor]]:
+    """Ask Vaswani et al.'s attention as we build it; return its random W_q, W_k, W_v, W_o, too."""
+    made = own.MultiHeadAttention(parts(partial(own.DotScore, scaled=True)), query_size, draw.M, draw.N, head_size)
+    ours = draw.randomised(made)
+    weights = [each.weight for each in (ours.query, ours.key, ours.value, ours.output)]
+    return Asked(draw, ours, query_size, draw.M), weights
 
 
-class _Sentences:
-    """Copying as their CopyGenerator wants it and as our PointerGenerator does, of the same random source words."""
+def onmt_heads(draw: Draw) -> Both:
+    """Compare OpenNMT-py's heads."""
+    asked, weights = ask_heads(draw, draw.M, draw.M // draw.N)
+    kind = import_module("onmt.modules").MultiHeadedAttention
+    layer = give_heads(kind(draw.N, draw.M, dropout=0.0, attn_type="context").double(), weights, ONMT_HEADS)
+    padding = ~draw.mask.unsqueeze(1).unsqueeze(1)
+    context, heads = layer(asked.states, asked.states, asked.query, mask=padding, return_attn=True)
+    return asked.against({HEADS: heads.transpose(1, 2), "context": context})
 
-    def __init__(self, draw: Draw, steps: int) -> None:
-        self.V, self.steps, self.draw = draw.integer(8, 12), steps, draw
-        # words 0 and 1 are <unk> and padding; the target vocabulary has the words below V
+
+def joey_heads(draw: Draw, *, biased: bool) -> Both:
+    """Compare JoeyNMT's heads."""
+    asked, weights = ask_heads(draw, draw.M, draw.M // draw.N)
+    made = import_module("joeynmt.transformer_layers").MultiHeadedAttention(draw.N, draw.M, dropout=0.0)
+    layer = give_heads(draw.randomised(made), weights, JOEY_HEADS, biased=biased)
+    given = asked.states, asked.states, asked.query, draw.mask.unsqueeze(1)
+    context, mean = layer(*given, return_weights=True)
+    return asked.against({"weights": mean, "context": context})
+
+
+def torch_heads(draw: Draw, *, biased: bool) -> Both:
+    """Compare torch's heads."""
+    asked, weights = ask_heads(draw, draw.M, draw.M // draw.N)
+    made = draw.randomised(nn.MultiheadAttention(draw.M, draw.N, bias=biased, batch_first=True))
+    layer, options = give_heads(made, weights, (), biased=biased), {"average_attn_weights": False}
+    context, heads = layer(asked.query, asked.states, asked.states, key_padding_mask=~draw.mask, **options)
+    return asked.against({HEADS: heads.transpose(1, 2), "weights": heads.mean(1), "context": context})
+
+
+def x_heads(draw: Draw) -> Both:
+    """Compare the heads of x-transformers."""
+    head_size = draw.integer(1, 5)
+    asked, weights = ask_heads(draw, draw.H, head_size)
+    sizes = {"dim_context": draw.M, "dim_out": draw.M, "heads": draw.N, "dim_head": head_size}
+    made = import_module("x_transformers.x_transformers").Attention(draw.H, **sizes, project_out=True).double()
+    layer = give_heads(made, weights, ("to_q", "to_k", "to_v", "to_out"))
+    context, notes = layer(asked.query, context=asked.states, context_mask=draw.mask, return_intermediates=True)
+    return asked.against({HEADS: notes.post_softmax_attn.transpose(1, 2), "context": context})
+
+
+# encoders
+
+
+def encoders(
+    draw: Draw,
+    make: Callable[[int], nn.Module],
+    attention: str,
+    heads: Sequence[str],
+    others: Sequence[str],
+    *,
+    biased: bool = False,
+    **mask: Tensor,
+) -> Both:
+    """Compare encoders of two layers on real positions; theirs has our words, positions and last norm.
+
+    Args:
+        draw: what is random.
+        make: makes a layer of theirs with an inner vector of this size.
+        attention: where its attention is.
+        heads: the names of the four maps in there.
+        others: where its two norms and its two other maps are.
+        biased: whether the attention has biases that are not 0.
+        mask: says to it where padding is.
+    """
+    inner = draw.integer(1, 9)
+    ours: Any = draw.randomised(
+        SelfAttentionEncoder(
+            draw.H, hidden_size=draw.M // 2, layers=2, heads=draw.N, feed_forward_size=inner, dropout=0.0
+        )
+    )
+    words = draw.numbers(draw.B, draw.S, draw.H)
+    states = ours.input(words) + sinusoids(draw.S, draw.M, words)
+    for layer in ours.layers:
+        made = draw.randomised(make(inner))
+        weights = [*layer.attention.project.weight.chunk(3), layer.attention.output.weight]
+        give_heads(made.get_submodule(attention), weights, heads, biased=biased)
+        parts = layer.attention_norm, layer.inner_norm, layer.inner, layer.outer
+        for part, other in zip(parts, map(made.get_submodule, others), strict=True):
+            filled(other, part.weight, part.bias)
+            # of a norm: 1e-5 is ours and torch's, OpenNMT-py and JoeyNMT have 1e-6
+            other.eps = ours.norm.eps
+        states = made(states, **mask)
+    found = ours.norm(states) * draw.mask.unsqueeze(-1)
+    return Both({"annotations": found}, {"annotations": ours(words, draw.lengths).states}, (words,))
+
+
+def torch_encoder(draw: Draw, *, norm_first: bool = True, biased: bool = False) -> Both:
+    """Compare an encoder of torch's layers."""
+    options = {"dropout": 0.0, "batch_first": True, "norm_first": norm_first}
+    make = partial(nn.TransformerEncoderLayer, draw.M, draw.N, **options)
+    others = ("norm1", "norm2", "linear1", "linear2")
+    return encoders(draw, make, "self_attn", (), others, biased=biased, src_key_padding_mask=~draw.mask)
+
+
+def onmt_encoder(draw: Draw) -> Both:
+    """Compare an encoder of OpenNMT-py's layers."""
+    kind = import_module("onmt.encoders.transformer").TransformerEncoderLayer
+    others = ("layer_norm", "feed_forward.layer_norm", "feed_forward.w_1", "feed_forward.w_2")
+    padding = ~draw.mask.unsqueeze(1).unsqueeze(1).expand(-1, -1, draw.S, -1)
+    return encoders(
+        draw, lambda inner: kind(draw.M, draw.N, inner, 0.0, 0.0), "self_attn", ONMT_HEADS, others, mask=padding
+    )
+
+
+def joey_encoder(draw: Draw) -> Both:
+    """Compare an encoder of JoeyNMT's layers."""
+    kind = import_module("joeynmt.transformer_layers").TransformerEncoderLayer
+    make = partial(kind, draw.M, num_heads=draw.N, dropout=0.0, layer_norm="pre")
+    others = ("layer_norm", *(f"feed_forward.{name}" for name in ("layer_norm", "pwff_layer.0", "pwff_layer.3")))
+    return encoders(draw, make, "src_src_att", JOEY_HEADS, others, mask=draw.mask.unsqueeze(1))
+
+
+def positions(draw: Draw, module: str, *options: Any) -> Both:
+    """Compare words with positions added."""
+    words = draw.numbers(draw.B, draw.S, draw.M)
+    table = import_module(module).PositionalEncoding(draw.M, *options)
+    # OpenNMT-py multiplies the words by sqrt(D) here, ours in the first values of W_in
+    factor = draw.M**0.5 if module.startswith("onmt") else 1.0
+    return Both({"sum": table(words)}, {"sum": words * factor + sinusoids(draw.S, draw.M, words)})
+
+
+# copying
+
+
+class Sentences:
+    """Random source words, numbered as OpenNMT-py's CopyGenerator wants them and as our PointerGenerator does.
+
+    Words 0 and 1 are <unk> and padding, and the target vocabulary has the words below V.
+    """
+
+    def __init__(self, draw: Draw) -> None:
+        self.V = draw.integer(8, 12)
         words = torch.randint(2, self.V + 4, (draw.B, draw.S), generator=draw.generator)
         self.rows = [row[:length].tolist() for row, length in zip(words, draw.lengths.tolist(), strict=True)]
         self.extended = [[0, 1, *dict.fromkeys(row)] for row in self.rows]
-        width = max(map(len, self.extended))
-        self.src_map = torch.zeros(draw.B, draw.S, width, dtype=torch.float64)
+        self.src_map = torch.zeros(draw.B, draw.S, max(map(len, self.extended)), dtype=torch.float64)
         # junk on padding: copies of a word that the sentence may have
         self.copies = torch.full((draw.B, draw.S), 2)
         for b, row in enumerate(self.rows):
             for j, word in enumerate(row):
                 self.src_map[b, j, self.extended[b].index(word)] = 1.0
-                self.copies[b, j] = word if word < self.V else self.V + row.index(word)
+                self.copies[b, j] = self.own_id(b, word)
+
+    def own_id(self, b: int, word: int) -> int:
+        """Return our id of a word beside sentence b."""
+        return word if word < self.V else self.V + self.rows[b].index(word)
 
     def columns(self, b: int) -> tuple[list[int], list[int]]:
         """Return the ids of all words of the vocabulary and of the sentence, theirs and ours."""
-        rare = [word for word in self.extended[b][2:] if word >= self.V]
-        known = list(range(self.V))
-        own = [self.V + self.rows[b].index(word) for word in rare]
-        return known + [self.V + self.extended[b].index(word) for word in rare], known + own
+        known, rare = list(range(self.V)), [word for word in self.extended[b] if word >= self.V]
+        expected = [self.V + self.extended[b].index(word) for word in rare]
+        return known + expected, known + [self.own_id(b, word) for word in rare]
 
     def collapsed(self, scores: Tensor) -> Tensor:
         """Return their scores [B, T, V + words] with copies added to the words of the vocabulary, by their function."""
-        vocabulary = _Vocabulary((str(word), word) for word in range(self.V))
-        tokens = [_Tokens([str(word) for word in words]) for words in self.extended]
-        collapse = theirs("onmt.modules.copy_generator").collapse_copy_scores
+        vocabulary = defaultdict(int, {str(word): word for word in range(self.V)})
+        tokens = [Tokens(map(str, words)) for words in self.extended]
+        collapse = import_module("onmt.modules.copy_generator").collapse_copy_scores
         return collapse(scores.clone(), {"src_ex_vocab": tokens}, vocabulary, batch_dim=0)
 
+    def targets(self, draw: Draw, steps: int) -> list[Tensor]:
+        """Draw target words, half of them copies; return their ids (0: only the source has it), their alignment, ours.
 
-class _Vocabulary(dict[str, int]):
-    """Words and their ids, 0 for those that it lacks."""
-
-    def __missing__(self, word: str) -> int:
-        return 0
-
-
-class _Tokens:
-    """The words of one sentence by their ids in it."""
-
-    def __init__(self, tokens: list[str]) -> None:
-        self.ids_to_tokens = tokens
-
-    def __len__(self) -> int:
-        return len(self.ids_to_tokens)
+        All are [B, steps].
+        """
+        found = []
+        for b, row in enumerate(self.rows):
+            words = [draw.integer(2, self.V - 1) if t % 2 else row[draw.integer(0, len(row) - 1)] for t in range(steps)]
+            known = [word if word < self.V else 0 for word in words]
+            align = [self.extended[b].index(word) if word in row else 0 for word in words]
+            found.append((known, align, [self.own_id(b, word) for word in words]))
+        return [torch.tensor(each) for each in zip(*found, strict=True)]
 
 
-def _copying(draw: Draw, steps: int) -> Both:
+class Tokens(list[str]):
+    """The words of one sentence, as their vocabulary of it holds them."""
+
+    @property
+    def ids_to_tokens(self) -> list[str]:
+        """The words by their ids."""
+        return self
+
+
+def copying(draw: Draw, steps: int, *, sentences: int | None = None) -> Both:
     """Compare the distributions [B, T, .] of copying, and the loss of random targets of which half are copies."""
-    text, module = _Sentences(draw, steps), theirs("onmt.modules.copy_generator")
-    size = draw.M + draw.H + 3
+    if sentences is not None:
+        draw.B, draw.lengths = sentences, draw.lengths[:sentences].fill_(draw.S)
+    module, text, size = import_module("onmt.modules.copy_generator"), Sentences(draw), draw.M + draw.H + 3
     context, state, embedded = (draw.numbers(draw.B, steps, each) for each in (draw.M, draw.H, 3))
     hidden = torch.cat([context, state, embedded], -1)
     weights = draw.numbers(draw.B, steps, draw.S).masked_fill(~draw.mask.unsqueeze(1), -torch.inf).softmax(-1)
     layer = draw.randomised(module.CopyGenerator(size, text.V, 1))
     # theirs computes 1 - sigmoid(x), which has no digits left for large x; ours takes logarithms
     give(layer.linear_copy.weight, layer.linear_copy.weight / size**0.5)
-    ours, output = PointerGenerator(draw.H, 3, draw.M, text.V, 0).double(), OutputLayer(size, text.V, tied=None)
-    give(output.weight, layer.linear.weight)
-    give(output.bias, layer.linear.bias.masked_fill(torch.arange(text.V) == 1, -torch.inf))
-    # their gate is the probability of copying, ours that of generating
-    give(ours.gate.weight, -layer.linear_copy.weight)
-    give(ours.gate.bias, -layer.linear_copy.bias)
+    # their gate is the probability of copying, ours that of generating; their padding is never generated
+    gate, bias = layer.linear_copy, layer.linear.bias.masked_fill(torch.arange(text.V) == 1, -torch.inf)
+    ours = filled(PointerGenerator(draw.H, 3, draw.M, text.V, 0), -gate.weight, -gate.bias)
+    output = filled(OutputLayer(size, text.V, tied=None), layer.linear.weight, bias)
     # as their loss calls it: hidden sentence by sentence, the weights step by step
     found = layer(hidden.flatten(0, 1), weights.transpose(0, 1).flatten(0, 1), text.src_map)
     collapsed = text.collapsed(found.unflatten(0, (draw.B, steps)))
-    decoded = Decoded(hidden, state, embedded, Attended(context, weights), None)  # pyright: ignore
-    own = ours.log_probs(decoded, output.prepare(), text.copies).exp()
-    one, other = {}, {}
-    for b in range(draw.B):
-        columns = text.columns(b)
-        one[f"P, sentence {b}"], other[f"P, sentence {b}"] = collapsed[b][:, columns[0]], own[b][:, columns[1]]
-    target, align, ids = _targets(text)
+    decoded = Decoded(hidden, state, embedded, own.Attended(context, weights), None)  # pyright: ignore
+    probabilities = ours.log_probs(decoded, output.prepare(), text.copies).exp()
+    known, align, ids = text.targets(draw, steps)
     # without the 1e-20 that theirs adds to every probability
     criterion = module.CopyGeneratorLoss(text.V, force_copy=False, unk_index=0, ignore_index=1, eps=0.0)
-    one["nll"] = criterion(found, align.flatten(), target.flatten())
     real = torch.ones_like(ids, dtype=torch.bool)
-    other["nll"] = ours.losses(decoded, output, ids, real, label_smoothing=0.0, copies=text.copies).nll
-    return Both(one, other)
-
-
-def _targets(text: _Sentences) -> tuple[Tensor, Tensor, Tensor]:
-    """Return [B, T]: their target ids (unknown where only the source has the word), their alignment, our ids."""
-    target, align, ids = (torch.zeros(text.draw.B, text.steps, dtype=torch.long) for _ in range(3))
-    for b, row in enumerate(text.rows):
-        for t in range(text.steps):
-            word = row[text.draw.integer(0, len(row) - 1)] if t % 2 == 0 else text.draw.integer(2, text.V - 1)
-            target[b, t] = word if word < text.V else 0
-            align[b, t] = text.extended[b].index(word) if word in row else 0
-            ids[b, t] = word if word < text.V else text.V + row.index(word)
-    return target, align, ids
-
-
-_COPYING = "prediction pointer_generator, loss without smoothing"
-
-
-@pair("OpenNMT-py", "CopyGenerator, CopyGeneratorLoss, collapse_copy_scores: one step a call", _COPYING)
-def _(draw: Draw) -> Both:
-    return _copying(draw, 1)
-
-
-@pair("OpenNMT-py", "CopyGenerator, CopyGeneratorLoss, collapse_copy_scores: one sentence a call", _COPYING)
-def _(draw: Draw) -> Both:
-    draw.B, draw.lengths = 1, draw.lengths[:1].fill_(draw.S)
-    return _copying(draw, 5)
-
-
-@pair(
-    "OpenNMT-py",
-    "CopyGenerator as its training calls it: several sentences of several steps",
-    _COPYING,
-    differs="their hidden rows come sentence by sentence, their attention rows step by step, and p_copy of the former "
-    "multiplies the latter: a gate of another step and sentence (translation, one step a call, is not affected)",
-)
-def _(draw: Draw) -> Both:
-    return _copying(draw, 3)
-
-
-# JoeyNMT
-
-
-def _joey(draw: Draw, layer: Any, score: Score) -> Both:
-    query, states = draw.inputs(draw.H, draw.M)
-    source = draw.encoded(states)
-    attended = attend(single(score, draw.H, draw.M), query, source)
-    layer.compute_proj_keys(states)
-    steps = [layer(asked, draw.mask.unsqueeze(1), states) for asked in query.split(1, dim=1)]
-    context, weights = (torch.cat([step[i] for step in steps], 1) for i in (0, 1))
-    return Both(
-        {"weights": weights, "context": context},
-        {"weights": attended.weights, "context": attended.context},
-        (query, states),
-    )
-
-
-@pair("joeynmt", "LuongAttention", "luong_general")
-def _(draw: Draw) -> Both:
-    layer = draw.randomised(theirs("joeynmt.attention").LuongAttention(draw.H, draw.M))
-    return _joey(draw, layer, general(layer.key_layer.weight))
-
-
-@pair("joeynmt", "BahdanauAttention", "score additive")
-def _(draw: Draw) -> Both:
-    layer = draw.randomised(theirs("joeynmt.attention").BahdanauAttention(draw.integer(1, 9), draw.M, draw.H))
-    return _joey(draw, layer, additive(layer.energy_layer.weight[0], layer.query_layer.weight, layer.key_layer.weight))
-
-
-def _heads_joey(draw: Draw, *, biased: bool) -> Both:
-    def apply(ours: MultiHeadAttention, query: Tensor, states: Tensor) -> Values:
-        module = theirs("joeynmt.transformer_layers")
-        layer = draw.randomised(module.MultiHeadedAttention(draw.N, draw.M, dropout=0.0))
-        linears = (layer.q_layer, layer.k_layer, layer.v_layer, layer.output_layer)
-        for linear, weight in zip(linears, _four(ours), strict=True):
-            give(linear.weight, weight)
-        if not biased:
-            zero(*(linear.bias for linear in linears))
-        context, weights = layer(states, states, query, draw.mask.unsqueeze(1), return_weights=True)
-        return {"weights": weights, "context": context}
-
-    return _whole_heads(draw, apply)
-
-
-@pair("joeynmt", "MultiHeadedAttention, its biases 0", "attention/form multi_head, scaled_dot")
-def _(draw: Draw) -> Both:
-    return _heads_joey(draw, biased=False)
-
-
-_BIASES = "theirs has biases in all four projections; ours none, as in Vaswani et al.'s formula and code"
-
-
-@pair("joeynmt", "MultiHeadedAttention", "attention/form multi_head, scaled_dot", differs=_BIASES)
-def _(draw: Draw) -> Both:
-    return _heads_joey(draw, biased=True)
-
-
-# torch
-
-
-def _heads_torch(draw: Draw, *, biased: bool) -> Both:
-    def apply(ours: MultiHeadAttention, query: Tensor, states: Tensor) -> Values:
-        layer = draw.randomised(nn.MultiheadAttention(draw.M, draw.N, bias=biased, batch_first=True))
-        *projections, output = _four(ours)
-        give(layer.in_proj_weight, torch.cat(projections))
-        give(layer.out_proj.weight, output)
-        context, heads = layer(query, states, states, key_padding_mask=~draw.mask, average_attn_weights=False)
-        return {"weights of each head": heads.transpose(1, 2), "weights": heads.mean(1), "context": context}
-
-    return _whole_heads(draw, apply)
-
-
-@pair("torch", "nn.MultiheadAttention(bias=False)", "attention/form multi_head, scaled_dot")
-def _(draw: Draw) -> Both:
-    return _heads_torch(draw, biased=False)
-
-
-@pair("torch", "nn.MultiheadAttention", "attention/form multi_head, scaled_dot", differs=_BIASES)
-def _(draw: Draw) -> Both:
-    return _heads_torch(draw, biased=True)
-
-
-@pair("torch", "nn.functional.scaled_dot_product_attention", "scaled_dot")
-def _(draw: Draw) -> Both:
-    query, states = draw.inputs(draw.M, draw.M)
-    source = draw.encoded(states)
-    context = functional.scaled_dot_product_attention(query, states, states, attn_mask=draw.mask.unsqueeze(1))
-    ours = attend(single(DotScore(draw.M, draw.M, scaled=True), draw.M, draw.M), query, source)
-    return Both({"context": context}, {"context": ours.context}, (query, states))
-
-
-def _encoders(draw: Draw, layers: Callable[[Any, Tensor], Tensor]) -> Both:
-    """Compare encoders of two layers on real positions; theirs has our words, positions and last norm."""
-    ours = SelfAttentionEncoder(
-        draw.H, hidden_size=draw.M // 2, layers=2, heads=draw.N, feed_forward_size=draw.integer(1, 9), dropout=0.0
-    )
-    ours = draw.randomised(ours)
-    words = draw.numbers(draw.B, draw.S, draw.H)
-    found = layers(ours, ours.input(words) + sinusoids(draw.S, draw.M, words))
-    real = draw.mask.unsqueeze(-1)
-    states = ours(words, draw.lengths).states
-    return Both({"annotations": found * real}, {"annotations": states}, (words,))
-
-
-def _copy_norm(norm: Any, ours: Any) -> None:
-    give(norm.weight, ours.weight)
-    give(norm.bias, ours.bias)
-    # 1e-5 is ours and torch's; OpenNMT-py and JoeyNMT have 1e-6
-    norm.eps = ours.eps
-
-
-def _copy_linear(linear: Any, ours: Any) -> None:
-    give(linear.weight, ours.weight)
-    give(linear.bias, ours.bias)
-
-
-def _layers_torch(draw: Draw, *, biased: bool, norm_first: bool) -> Both:
-    def layers(ours: Any, states: Tensor) -> Tensor:
-        for own in ours.layers:
-            made = nn.TransformerEncoderLayer(
-                draw.M, draw.N, len(own.inner.weight), dropout=0.0, batch_first=True, norm_first=norm_first
-            )
-            layer = draw.randomised(made)
-            give(layer.self_attn.in_proj_weight, own.attention.project.weight)
-            give(layer.self_attn.out_proj.weight, own.attention.output.weight)
-            if not biased:
-                zero(layer.self_attn.in_proj_bias, layer.self_attn.out_proj.bias)
-            _copy_norm(layer.norm1, own.attention_norm)
-            _copy_norm(layer.norm2, own.inner_norm)
-            _copy_linear(layer.linear1, own.inner)
-            _copy_linear(layer.linear2, own.outer)
-            states = layer(states, src_key_padding_mask=~draw.mask)
-        return ours.norm(states)
-
-    return _encoders(draw, layers)
-
-
-@pair("torch", "nn.TransformerEncoderLayer(norm_first=True), its attention's biases 0", "encoder self_attention")
-def _(draw: Draw) -> Both:
-    return _layers_torch(draw, biased=False, norm_first=True)
-
-
-@pair("torch", "nn.TransformerEncoderLayer(norm_first=True)", "encoder self_attention", differs=_BIASES)
-def _(draw: Draw) -> Both:
-    return _layers_torch(draw, biased=True, norm_first=True)
-
-
-@pair(
-    "torch",
-    "nn.TransformerEncoderLayer(norm_first=False), its attention's biases 0",
-    "encoder self_attention",
-    differs="the norms follow the sums in theirs (and in the paper), in ours they come before the parts",
-)
-def _(draw: Draw) -> Both:
-    return _layers_torch(draw, biased=False, norm_first=False)
-
-
-@pair("OpenNMT-py", "TransformerEncoderLayer, eps of its norms 1e-5", "encoder self_attention", tolerance=FLOAT32)
-def _(draw: Draw) -> Both:
-    def layers(ours: Any, states: Tensor) -> Tensor:
-        kind = theirs("onmt.encoders.transformer").TransformerEncoderLayer
-        padding = ~draw.mask.unsqueeze(1).unsqueeze(1).expand(-1, -1, draw.S, -1)
-        for own in ours.layers:
-            layer = draw.randomised(kind(draw.M, draw.N, len(own.inner.weight), 0.0, 0.0))
-            attention, network = layer.self_attn, layer.feed_forward
-            projections = own.attention.project.weight.chunk(3)
-            linears = (attention.linear_query, attention.linear_keys, attention.linear_values)
-            for linear, weight in zip(linears, projections, strict=True):
-                give(linear.weight, weight)
-            give(attention.final_linear.weight, own.attention.output.weight)
-            _copy_norm(layer.layer_norm, own.attention_norm)
-            _copy_norm(network.layer_norm, own.inner_norm)
-            _copy_linear(network.w_1, own.inner)
-            _copy_linear(network.w_2, own.outer)
-            states = layer(states, padding)
-        return ours.norm(states)
-
-    return _encoders(draw, layers)
-
-
-@pair("joeynmt", "TransformerEncoderLayer(pre), its attention's biases 0, eps 1e-5", "encoder self_attention")
-def _(draw: Draw) -> Both:
-    def layers(ours: Any, states: Tensor) -> Tensor:
-        kind = theirs("joeynmt.transformer_layers").TransformerEncoderLayer
-        for own in ours.layers:
-            layer = draw.randomised(kind(draw.M, len(own.inner.weight), draw.N, dropout=0.0, layer_norm="pre"))
-            attention, network = layer.src_src_att, layer.feed_forward
-            linears = (attention.q_layer, attention.k_layer, attention.v_layer, attention.output_layer)
-            projections = own.attention.project.weight.chunk(3)
-            for linear, weight in zip(linears, (*projections, own.attention.output.weight), strict=True):
-                give(linear.weight, weight)
-                zero(linear.bias)
-            _copy_norm(layer.layer_norm, own.attention_norm)
-            _copy_norm(network.layer_norm, own.inner_norm)
-            _copy_linear(network.pwff_layer[0], own.inner)
-            _copy_linear(network.pwff_layer[3], own.outer)
-            states = layer(states, draw.mask.unsqueeze(1))
-        return ours.norm(states)
-
-    return _encoders(draw, layers)
-
-
-@pair("joeynmt", "PositionalEncoding", "sinusoids of encoder self_attention", tolerance=FLOAT32)
-def _(draw: Draw) -> Both:
-    words = draw.numbers(draw.B, draw.S, draw.M)
-    table = theirs("joeynmt.transformer_layers").PositionalEncoding(draw.M)
-    return Both({"sum": table(words)}, {"sum": words + sinusoids(draw.S, draw.M, words)})
-
-
-@pair("OpenNMT-py", "PositionalEncoding", "sinusoids of encoder self_attention", tolerance=FLOAT32)
-def _(draw: Draw) -> Both:
-    words = draw.numbers(draw.B, draw.S, draw.M)
-    table = theirs("onmt.modules.embeddings").PositionalEncoding(draw.M, "SinusoidalInterleaved")
-    # theirs multiplies the words by sqrt(D) here, ours in the first values of W_in
-    return Both({"sum": table(words)}, {"sum": words * draw.M**0.5 + sinusoids(draw.S, draw.M, words)})
-
-
-# entmax
-
-
-def _sparse(draw: Draw, alignment: Alignment, function: Callable[[Tensor], Tensor]) -> Both:
-    """Compare weights of padded scores with those of each sentence alone."""
-    query, states = draw.inputs(draw.M, draw.M)
-    ours = single(DotScore(draw.M, draw.M), draw.M, draw.M, alignment=alignment)
-    attended = attend(ours, query, draw.encoded(states))
-    rows = []
-    for b, length in enumerate(draw.lengths.tolist()):
-        found = function(query[b] @ states[b, :length].t())
-        rows.append(functional.pad(found, (0, draw.S - length)))
-    return Both({"weights": torch.stack(rows)}, {"weights": attended.weights}, (query, states))
-
-
-@pair("entmax", "sparsemax, each sentence alone", "alignment sparsemax")
-def _(draw: Draw) -> Both:
-    return _sparse(draw, Sparsemax(), lambda given: theirs("entmax").sparsemax(given, dim=-1))
-
-
-@pair("entmax", "entmax15, each sentence alone", "alignment entmax15")
-def _(draw: Draw) -> Both:
-    return _sparse(draw, Entmax15(), lambda given: theirs("entmax").entmax15(given, dim=-1))
-
-
-@pair("entmax", "sparsemax_bisect, each sentence alone", "alignment sparsemax")
-def _(draw: Draw) -> Both:
-    return _sparse(draw, Sparsemax(), lambda given: theirs("entmax").sparsemax_bisect(given, dim=-1, n_iter=60))
-
-
-@pair("entmax", "entmax_bisect(alpha=1.5), each sentence alone", "alignment entmax15")
-def _(draw: Draw) -> Both:
-    def bisected(given: Tensor) -> Tensor:
-        return theirs("entmax").entmax_bisect(given, alpha=1.5, dim=-1, n_iter=60)
-
-    return _sparse(draw, Entmax15(), bisected)
-
-
-# allennlp-light
-
-
-def _allen(draw: Draw, name: str, sizes: tuple[int, int], ours: Callable[[Any], Score], *given: Any) -> Both:
-    """Compare padded weights with theirs of each sentence alone; of their masks see the last of these pairs."""
-    layer = draw.randomised(getattr(theirs("allennlp_light.modules.attention"), name)(*given))
-    query, states = draw.inputs(*sizes)
-    attended = attend(single(ours(layer), *sizes), query, draw.encoded(states))
-    rows = []
-    for b, length in enumerate(draw.lengths.tolist()):
-        found = layer(query[b], states[b, :length].expand(draw.Q, -1, -1))
-        rows.append(functional.pad(found, (0, draw.S - length)))
-    return Both({"weights": torch.stack(rows)}, {"weights": attended.weights}, (query, states))
-
-
-@pair("allennlp-light", "AdditiveAttention", "score additive, attention_size H")
-def _(draw: Draw) -> Both:
-    def ours(layer: Any) -> Score:
-        return additive(layer._v_vector[:, 0], layer._w_matrix.t(), layer._u_matrix.t())
-
-    return _allen(draw, "AdditiveAttention", (draw.H, draw.M), ours, draw.H, draw.M)
-
-
-@pair("allennlp-light", "BilinearAttention (its bias is one for all positions)", "luong_general")
-def _(draw: Draw) -> Both:
-    return _allen(
-        draw, "BilinearAttention", (draw.H, draw.M), lambda layer: general(layer._weight_matrix), draw.H, draw.M
-    )
-
-
-@pair("allennlp-light", "DotProductAttention", "luong_dot")
-def _(draw: Draw) -> Both:
-    return _allen(draw, "DotProductAttention", (draw.M, draw.M), lambda _: DotScore(draw.M, draw.M))
-
-
-@pair("allennlp-light", "ScaledDotProductAttention", "scaled_dot")
-def _(draw: Draw) -> Both:
-    return _allen(draw, "ScaledDotProductAttention", (draw.M, draw.M), lambda _: DotScore(draw.M, draw.M, scaled=True))
-
-
-@pair("allennlp-light", "CosineAttention", "cosine with strength=1")
-def _(draw: Draw) -> Both:
-    return _allen(draw, "CosineAttention", (draw.M, draw.M), lambda _: CosineScore(draw.M, draw.M, strength=1.0))
-
-
-@pair("allennlp-light", 'LinearAttention(combination="x,y") (its bias is one for all positions)', "concat_linear")
-def _(draw: Draw) -> Both:
-    # of a single position it loses the axis, and its softmax runs over the sentences
-    draw.lengths = draw.lengths.clamp_min(2)
-
-    def ours(layer: Any) -> Score:
-        score = ConcatLinearScore(draw.H, draw.M)
-        give(score.vector.weight, layer._weight_vector.unsqueeze(0))
-        return score
-
-    return _allen(draw, "LinearAttention", (draw.H, draw.M), ours, draw.H, draw.M)
-
-
-@pair(
-    "allennlp-light",
-    "DotProductAttention with a mask, scores about -100",
-    "luong_dot",
-    differs="theirs puts 0, not minus infinity, in place of a masked score, then divides by the sum of the rest plus "
-    "1e-13: where all real scores are far below 0, the weights vanish with them",
-)
-def _(draw: Draw) -> Both:
-    layer = theirs("allennlp_light.modules.attention").DotProductAttention()
-    query, states = (each.detach() for each in draw.inputs(draw.M, draw.M))
-    draw.lengths[0] = draw.S - 1
-    query, states = (
-        torch.cat([query, torch.full_like(query[..., :1], -100.0)], -1),
-        functional.pad(states, (0, 1), value=1.0),
-    )
-    size = draw.M + 1
-    attended = attend(single(DotScore(size, size), size, size), query, draw.encoded(states))
-    weights = torch.stack([layer(asked, states, draw.mask) for asked in query.unbind(1)], 1)
-    return Both({"weights": weights}, {"weights": attended.weights})
-
-
-# pytorch-nlp
-
-
-def _torchnlp(draw: Draw, kind: str, *, reads_projected: bool) -> Both:
-    # it knows no padding
-    draw.lengths = draw.lengths.new_full((draw.B,), draw.S)
-    layer = draw.randomised(theirs("torchnlp.nn.attention").Attention(draw.M, kind))
-    query, states = draw.inputs(draw.M, draw.M)
-    score = general(layer.linear_in.weight.t()) if kind == "general" else DotScore(draw.M, draw.M)
-    attended = attend(single(score, draw.M, draw.M), query, draw.encoded(states))
-    read, weights = layer(query, states)
-    state = layer.linear_in(query) if reads_projected else query
-    return Both(
-        {"weights": weights, "readout": read},
-        {"weights": attended.weights, "readout": readout(layer.linear_out.weight, attended, state)},
-        (query, states),
-    )
-
-
-@pair("pytorch-nlp", "Attention dot, without padding", "luong_dot, readout attentional")
-def _(draw: Draw) -> Both:
-    return _torchnlp(draw, "dot", reads_projected=False)
-
-
-@pair("pytorch-nlp", "Attention general, without padding", "luong_general, readout attentional of W_a h_t")
-def _(draw: Draw) -> Both:
-    return _torchnlp(draw, "general", reads_projected=True)
-
-
-@pair(
-    "pytorch-nlp",
-    "Attention general, without padding",
-    "luong_general, readout attentional",
-    differs="theirs reads tanh(W_c [c_t; W_a h_t]): the query stays projected; Luong et al.'s eq. 5 and ours have h_t",
-)
-def _(draw: Draw) -> Both:
-    return _torchnlp(draw, "general", reads_projected=False)
-
-
-# x-transformers
-
-
-@pair(
-    "x-transformers",
-    "Attention with a context",
-    "attention/form multi_head, scaled_dot, any head_size",
-    tolerance=FLOAT32,
-)
-def _(draw: Draw) -> Both:
-    size = draw.integer(1, 5)
-    ours = multi_head(draw, draw.H, draw.M, draw.N, size)
-    made = theirs("x_transformers.x_transformers").Attention(
-        draw.H, dim_context=draw.M, dim_out=draw.M, heads=draw.N, dim_head=size, project_out=True
-    )
-    layer = made.double()
-    for linear, weight in zip((layer.to_q, layer.to_k, layer.to_v, layer.to_out), _four(ours), strict=True):
-        give(linear.weight, weight)
-    query, states = draw.inputs(draw.H, draw.M)
-    attended = attend(ours, query, draw.encoded(states))
-    context, notes = layer(query, context=states, context_mask=draw.mask, return_intermediates=True)
-    return Both(
-        {"weights of each head": notes.post_softmax_attn.transpose(1, 2), "context": context},
-        {"weights of each head": attended.heads, "context": attended.context},  # pyright: ignore
-        (query, states),
-    )
-
-
-# report
+    losses = ours.losses(decoded, output, ids, real, label_smoothing=0.0, copies=text.copies)
+    theirs, mine = {"nll": criterion(found, align.flatten(), known.flatten())}, {"nll": losses.nll}
+    for b in range(draw.B):
+        columns = text.columns(b)
+        theirs[f"P, sentence {b}"] = collapsed[b][:, columns[0]]
+        mine[f"P, sentence {b}"] = probabilities[b][:, columns[1]]
+    return Both(theirs, mine)
+
+
+# the pairs
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A layer of theirs and one of ours.
+
+    Attributes:
+        package: the distribution that theirs comes from.
+        layer: their layer, and how it was used.
+        ours: our configuration's name for it.
+        run: makes both from a draw and applies them.
+        differs: why the two are different; empty where they must agree.
+        tolerance: the largest difference that is none.
+    """
+
+    package: str
+    layer: str
+    ours: str
+    run: Callable[[Draw], Both]
+    differs: str = ""
+    tolerance: float = FLOAT64
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return f"{self.package} {self.layer} | {self.ours}"
+
+
+MLP = "GlobalAttention mlp, its bias 0"
+COVERAGE = "GlobalAttention {}, coverage=True: its score of enc_out + linear_cover(C), steps added up"
+DECODER = "InputFeedRNNDecoder, {}: its weights"
+COPYING = "CopyGenerator, CopyGeneratorLoss, collapse_copy_scores: one {} a call"
+POINTER = "prediction pointer_generator, loss without smoothing"
+FORM, ENCODER = "attention/form multi_head, scaled_dot", "encoder self_attention"
+BIASES = "theirs has biases in all four projections; ours none, as in Vaswani et al.'s formula and code"
+
+# fmt: off
+PAIRS = [
+    Pair("OpenNMT-py", "GlobalAttention general", "luong_general, readout attentional",
+         partial(onmt, attn_type="general")),
+    Pair("OpenNMT-py", "GlobalAttention dot", "luong_dot, readout attentional", partial(onmt, attn_type="dot")),
+    Pair("OpenNMT-py", "GlobalAttention general, sparsemax", "luong_general with alignment sparsemax",
+         partial(onmt, attn_type="general", alignment=own.Sparsemax(), attn_func="sparsemax")),
+    Pair("OpenNMT-py", MLP, "score additive", partial(onmt, attn_type="mlp", through=True)),
+    Pair("OpenNMT-py", "GlobalAttention mlp", "score additive",
+         partial(onmt, attn_type="mlp", through=True, biased=True),
+         "theirs has a bias in the query's projection, Bahdanau et al. (A.1.2) and ours none"),
+    Pair("OpenNMT-py", f"{MLP}: what it returns", "score additive, readout attentional",
+         partial(onmt, attn_type="mlp"),
+         "their linear_out has a bias under mlp and no tanh after it; our readout is Luong's eq. 5 with every score"),
+    Pair("OpenNMT-py", COVERAGE.format("mlp, its bias 0"), "score additive, coverage=true",
+         partial(onmt_coverage, attn_type="mlp")),
+    Pair("OpenNMT-py", COVERAGE.format("general"), "luong_general, coverage=true",
+         partial(onmt_coverage, attn_type="general")),
+    Pair("OpenNMT-py", "GlobalAttention mlp, coverage=True, its bias 0: as its forward does it",
+         "score additive, coverage=true", partial(onmt_coverage, attn_type="mlp", forward=True),
+         "theirs puts a tanh on the moved annotations, reads the context from those, and moves enc_out in place, so "
+         "that steps pile up; See et al.'s eq. 11 and ours move the projected key, inside the score only"),
+    Pair("OpenNMT-py", DECODER.format("coverage_attn=True"), "luong_general, coverage=false",
+         partial(onmt_decoder, name="attn", found="std", coverage_attn=True)),
+    Pair("OpenNMT-py", DECODER.format("coverage_attn=True"), "luong_general, coverage=true",
+         partial(onmt_decoder, name="attn", found="std", coverage_attn=True, covers=True),
+         "their decoder adds the weights up but never gives them to its attention: linear_cover has no use and gets no "
+         "gradient, and only lambda_coverage (the loss) does anything"),
+    Pair("OpenNMT-py", DECODER.format("copy_attn=True, reuse_copy_attn=False"), "luong_general",
+         partial(onmt_decoder, name="copy_attn", found="copy", copy_attn=True),
+         "their decoder does not give the lengths to its copy attention, which reads padding; with reuse_copy_attn, as "
+         "in ours, there is one attention, and it is masked"),
+    Pair("OpenNMT-py", "MultiHeadedAttention", FORM, onmt_heads, tolerance=FLOAT32),
+    Pair("OpenNMT-py", COPYING.format("step"), POINTER, partial(copying, steps=1)),
+    Pair("OpenNMT-py", COPYING.format("sentence"), POINTER, partial(copying, steps=5, sentences=1)),
+    Pair("OpenNMT-py", "CopyGenerator as its training calls it: several sentences of several steps", POINTER,
+         partial(copying, steps=3),
+         "their hidden rows come sentence by sentence, their attention rows step by step, and p_copy of the former "
+         "multiplies the latter: a gate of another step and sentence (translation, one step a call, is not affected)"),
+    Pair("joeynmt", "LuongAttention", "luong_general", partial(joey, name="LuongAttention")),
+    Pair("joeynmt", "BahdanauAttention", "score additive", partial(joey, name="BahdanauAttention")),
+    Pair("joeynmt", "MultiHeadedAttention, its biases 0", FORM, partial(joey_heads, biased=False)),
+    Pair("joeynmt", "MultiHeadedAttention", FORM, partial(joey_heads, biased=True), BIASES),
+    Pair("torch", "nn.MultiheadAttention(bias=False)", FORM, partial(torch_heads, biased=False)),
+    Pair("torch", "nn.MultiheadAttention", FORM, partial(torch_heads, biased=True), BIASES),
+    Pair("torch", "nn.functional.scaled_dot_product_attention", "scaled_dot", torch_dot),
+    Pair("torch", "nn.TransformerEncoderLayer(norm_first=True), its attention's biases 0", ENCODER,
+         torch_encoder),
+    Pair("torch", "nn.TransformerEncoderLayer(norm_first=True)", ENCODER,
+         partial(torch_encoder, biased=True), BIASES),
+    Pair("torch", "nn.TransformerEncoderLayer(norm_first=False), its attention's biases 0", ENCODER,
+         partial(torch_encoder, norm_first=False),
+         "the norms follow the sums in theirs (and in the paper), in ours they come before the parts"),
+    Pair("OpenNMT-py", "TransformerEncoderLayer, eps of its norms 1e-5", ENCODER,
+         onmt_encoder, tolerance=FLOAT32),
+    Pair("joeynmt", "TransformerEncoderLayer(pre), its attention's biases 0, eps 1e-5", ENCODER,
+         joey_encoder),
+    Pair("joeynmt", "PositionalEncoding", f"sinusoids of {ENCODER}",
+         lambda draw: positions(draw, "joeynmt.transformer_layers"), tolerance=FLOAT32),
+    Pair("OpenNMT-py", "PositionalEncoding", f"sinusoids of {ENCODER}",
+         lambda draw: positions(draw, "onmt.modules.embeddings", "SinusoidalInterleaved"),
+         tolerance=FLOAT32),
+    Pair("entmax", "sparsemax, each sentence alone", "alignment sparsemax",
+         partial(sparse, name="sparsemax", alignment=own.Sparsemax())),
+    Pair("entmax", "entmax15, each sentence alone", "alignment entmax15",
+         partial(sparse, name="entmax15", alignment=own.Entmax15())),
+    Pair("entmax", "sparsemax_bisect, each sentence alone", "alignment sparsemax",
+         partial(sparse, name="sparsemax_bisect", alignment=own.Sparsemax(), n_iter=60)),
+    Pair("entmax", "entmax_bisect(alpha=1.5), each sentence alone", "alignment entmax15",
+         partial(sparse, name="entmax_bisect", alignment=own.Entmax15(), alpha=1.5, n_iter=60)),
+    Pair("allennlp-light", "AdditiveAttention", "score additive, attention_size H",
+         partial(allen, name="AdditiveAttention", sized=True, ours=lambda *_, _v_vector, _w_matrix, _u_matrix:
+                 additive(_v_vector[:, 0], _w_matrix.t(), _u_matrix.t()))),
+    Pair("allennlp-light", "BilinearAttention (its bias is one for all positions)", "luong_general",
+         partial(allen, name="BilinearAttention", sized=True, ours=lambda *_, _weight_matrix, _bias:
+                 general(_weight_matrix))),
+    Pair("allennlp-light", "DotProductAttention", "luong_dot",
+         partial(allen, name="DotProductAttention", ours=own.DotScore)),
+    Pair("allennlp-light", "ScaledDotProductAttention", "scaled_dot",
+         partial(allen, name="ScaledDotProductAttention", ours=partial(own.DotScore, scaled=True))),
+    Pair("allennlp-light", "CosineAttention", "cosine with strength=1",
+         partial(allen, name="CosineAttention", ours=partial(own.CosineScore, strength=1.0))),
+    Pair("allennlp-light", 'LinearAttention(combination="x,y") (its bias is one for all positions)', "concat_linear",
+         partial(allen, name="LinearAttention", sized=True, ours=lambda *sizes, _weight_vector, _bias:
+                 filled(own.ConcatLinearScore(*sizes), _weight_vector.unsqueeze(0)))),
+    Pair("allennlp-light", "DotProductAttention with a mask, scores about -100", "luong_dot", allen_masked,
+         "theirs puts 0, not minus infinity, in place of a masked score, then divides by the sum of the rest plus "
+         "1e-13: where all real scores are far below 0, the weights vanish with them"),
+    Pair("pytorch-nlp", "Attention dot, without padding", "luong_dot, readout attentional",
+         partial(torchnlp, kind="dot")),
+    Pair("pytorch-nlp", "Attention general, without padding", "luong_general, readout attentional of W_a h_t",
+         partial(torchnlp, kind="general", reads_projected=True)),
+    Pair("pytorch-nlp", "Attention general, without padding", "luong_general, readout attentional",
+         partial(torchnlp, kind="general"),
+         "theirs reads tanh(W_c [c_t; W_a h_t]): the query stays projected; Luong et al.'s eq. 5 and ours have h_t"),
+    Pair("x-transformers", "Attention with a context", f"{FORM}, any head_size", x_heads, tolerance=FLOAT32),
+]
+# fmt: on
+
+
+# the report
 
 
 class Found(NamedTuple):
@@ -1015,11 +742,11 @@ def measure(compared: Pair, draws: int) -> Found:
     values, gradients, names = 0.0, None, ()
     for seed in range(draws):
         both = compared.run(Draw(seed))
-        assert both.theirs.keys() == both.ours.keys(), f"{compared.layer}: {both.theirs.keys()} and {both.ours.keys()}"
+        assert both.theirs.keys() == both.ours.keys(), f"{compared.name}: {both.theirs.keys()} and {both.ours.keys()}"
         names = tuple(dict.fromkeys(name.partition(", sentence")[0] for name in both.ours))
         for name, value in both.theirs.items():
             values = max(values, difference(value, both.ours[name]))
-        if both.inputs:
+        if both.inputs and not compared.differs:
             apart = map(difference, derivatives(both.theirs, both.inputs), derivatives(both.ours, both.inputs))
             gradients = max(gradients or 0.0, *apart)
     return Found(values, gradients, names)
@@ -1028,8 +755,8 @@ def measure(compared: Pair, draws: int) -> Found:
 def difference(one: Tensor, other: Tensor) -> float:
     """Return the largest difference, divided by our largest number if above 1; infinite where one is no number."""
     assert one.shape == other.shape, f"shapes {tuple(one.shape)} and {tuple(other.shape)}"
-    apart = torch.where(one == other, 0.0, (one.double() - other.double()).abs().nan_to_num(torch.inf))
-    return (apart.max() / other.abs().max().clamp_min(1.0)).item()
+    apart = torch.where(one == other, 0.0, (one.double() - other.double()).abs().nan_to_num(torch.inf, torch.inf))
+    return (apart.max() / other.abs().nan_to_num(0.0, 0.0).max().clamp_min(1.0)).item()
 
 
 def derivatives(values: Values, inputs: tuple[Tensor, ...]) -> Sequence[Tensor]:
@@ -1052,17 +779,9 @@ def judge(compared: Pair, found: Found) -> tuple[bool, str]:
 
 def line(compared: Pair, found: Found, word: str) -> str:
     """Return a pair's line."""
-    gradients = "" if found.gradients is None or compared.differs else f", gradients {found.gradients:.1e}"
-    what = f"{compared.package} {compared.layer} | {compared.ours} | {'; '.join(found.names)}"
-    return f"{word:8} {found.values:.1e}{gradients} | {what}" + (f" | {compared.differs}" if compared.differs else "")
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Silence what the other packages warn of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    gradients = "" if found.gradients is None else f", gradients {found.gradients:.1e}"
+    reason = f" | {compared.differs}" if compared.differs else ""
+    return f"{word:8} {found.values:.1e}{gradients} | {compared.name} | {'; '.join(found.names)}{reason}"
 
 
 def version(package: str) -> str:
@@ -1081,19 +800,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.draws < 1:
         parser.error("--draws must be at least 1")
-    chosen = [each for each in PAIRS if args.only in f"{each.package} {each.layer} | {each.ours}"]
+    chosen = [each for each in PAIRS if args.only in each.name]
     if not chosen:
         parser.error(f"no pair has {args.only!r} in its name")
-    packages = dict.fromkeys(each.package for each in PAIRS)
-    print("versions: " + ", ".join(f"{package} {version(package)}" for package in packages))
+    print("versions: " + ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(each.package for each in PAIRS)))
     failed, skipped = 0, 0
     for each in chosen:
         try:
-            with without_warnings():
+            # what the other packages warn of
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 found = measure(each, args.draws)
-        except NotInstalledError as error:
+        except ImportError as error:
             skipped += 1
-            print(f"SKIPPED  {each.package} {each.layer} | {each.ours} | cannot be imported here: {error}")
+            print(f"SKIPPED  {each.name} | cannot be imported here: {error}")
             continue
         expected, word = judge(each, found)
         failed += not expected

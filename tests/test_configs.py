@@ -152,6 +152,11 @@ WRONG = [
     ("attention.coverage=maybe", "attention.coverage='maybe' is not accepted; it must be true or false"),
     ("attention.coverage=1", "attention.coverage=1 is not accepted; it must be true or false"),
     ("attention.coverage_loss=-0.1", "attention.coverage_loss=-0.1 is not accepted; it must be at least 0"),
+    (
+        "attention.coverage_loss_after=-1",
+        "attention.coverage_loss_after=-1 is not accepted; it must be a number of upd",
+    ),
+    ("attention.coverage_loss_after=1.5", "attention.coverage_loss_after=1.5 is not accepted"),
     ("attention.coverage_loss=inf", "attention.coverage_loss=inf is not accepted; it must be at least 0"),
     ("attention.coverage_loss=nan", "attention.coverage_loss=nan is not accepted; it must be at least 0"),
     ("attention.coverage_loss=true", "attention.coverage_loss=True is not accepted; it must be at least 0"),

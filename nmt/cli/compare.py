@@ -153,6 +153,9 @@ def main_table(found: Comparison) -> Table:
     }
     if not any("test_long" in run.metrics for run in found.runs):
         del columns["test_long BLEU"]
+    encoders = [run.config.choices.get("encoder") for run in found.runs]
+    if len(set(encoders)) > 1:
+        columns["encoder"] = encoders
     if len({_corpus_name(run) for run in found.runs}) > 1:
         columns["corpus"] = [_corpus_name(run) for run in found.runs]
     return Table("Runs", list(columns), list(zip(*columns.values(), strict=True)), _notes(found))

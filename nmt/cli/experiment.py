@@ -1,6 +1,7 @@
 """One training run from configuration to results: prepare or resume the folder, load data, train, evaluate."""
 
 import logging
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -91,7 +92,7 @@ def _batches(setting: Setting) -> TokenBatches:
 
 
 def _train(setting: Setting) -> tuple[FitResult, float]:
-    """Train, or go on training; return what it came to and the share of padding in the first epoch's batches."""
+    """Train, or go on training; return what it came to and the share of padding in its last epoch's batches."""
     options, model = setting.config.training, setting.model
     batches = _batches(setting)
 
@@ -125,7 +126,8 @@ def _train(setting: Setting) -> tuple[FitResult, float]:
             checkpoint_minutes=options.checkpoint_minutes,
         )
         board.hparams(_hyperparameters(setting.config), {f"hparam/valid_{k}": v for k, v in result.best.items()})
-    return result, batches.padding(0)
+    # the epoch whose batches are known: another would have to be segmented and sorted for this alone
+    return result, batches.padding(max(math.ceil(result.epochs) - 1, 0))
 
 
 def _hyperparameters(config: Config) -> dict[str, bool | int | float | str]:

@@ -45,9 +45,14 @@ def with_links(
         DataError: there are no links, or not those of these sentences.
     """
     if not options.weight:
+        if options.links is not None:
+            log.warning("%s.links is not read, since %s.weight is 0", _KEY, _KEY)
         return pairs
-    if not model.has_weights:
-        raise ConfigError(f"{_KEY}.weight={options.weight:g} needs attention weights, which this attention has not")
+    if not model.weights_learn:
+        raise ConfigError(
+            f"{_KEY}.weight={options.weight:g} needs attention weights that links can teach, but this attention has "
+            "none, has all alike, or samples one position in training"
+        )
     if tokenizers.sampling:
         raise ConfigError(
             f"{_KEY}.weight={options.weight:g} needs pieces that stay as they are, but tokenizer.sampling segments "

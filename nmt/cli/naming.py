@@ -9,7 +9,7 @@ from nmt.config import Config
 
 
 def attention_name(config: Config) -> str:
-    """Return the preset and what was chosen otherwise than it says: ``bahdanau, score=dot, no input feeding``.
+    """Return the preset and what was chosen beside it: ``bahdanau, score=dot, no input feeding, coverage``.
 
     The preset's own parts are those of its YAML as it is today. Without that file, as with a preset of someone else's
     configuration folder, they are not known, and its name stands alone; without a preset the name is empty.
@@ -19,8 +19,11 @@ def attention_name(config: Config) -> str:
     chosen = {part: config.choices.get(f"attention/{part}", name) for part, name in own.items()}
     changes = [f"{part}={name}" for part, name in chosen.items() if name != own[part]]
     # a wiring that has no such choice has no such key
-    fed = config.attention["wiring"].get("input_feeding", True)
-    return ", ".join([preset, *changes, *([] if fed else ["no input feeding"])]) if preset else ""
+    if not config.attention["wiring"].get("input_feeding", True):
+        changes.append("no input feeding")
+    if config.attention.get("coverage"):
+        changes.append("coverage")
+    return ", ".join([preset, *changes]) if preset else ""
 
 
 def _parts(preset: str) -> dict[str, str]:

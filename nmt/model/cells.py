@@ -85,7 +85,7 @@ class Cell(nn.Module, ABC):
         cls, cells: Sequence["Cell"], projected: Sequence[Tensor], states: Sequence[CellState]
     ) -> list[tuple[Tensor, CellState]]:
         """Run cells of this kind over a sequence each, all of one shape, as :meth:`run` does (the two directions)."""
-        return [cell.run(*given) for cell, *given in zip(cells, projected, states, strict=True)]
+        return [cell.run(inputs, state) for cell, inputs, state in zip(cells, projected, states, strict=True)]
 
     def _fused_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
         """Return ``(projected, feed, h) -> pre-activations`` as one product of [feed; h] with [W_feed W_recurrent]."""
@@ -295,9 +295,10 @@ class _LSTMUpdate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        of_hidden, of_cell = gradients
         gates, cell, squashed = ctx.saved_tensors
         of_gates = torch.empty_like(gates)
-        return of_gates, _lstm_backward(gates, cell, squashed, *gradients, of_gates)
+        return of_gates, _lstm_backward(gates, cell, squashed, of_hidden, of_cell, of_gates)
 
 
 class _LSTMSequence(torch.autograd.Function):

@@ -43,7 +43,7 @@ def linear_cross_entropy(
     """
     if current().fast:
         return _LinearCrossEntropy.apply(readouts, weight, bias, targets, label_smoothing, current().bf16)
-    logits = functional.linear(readouts, weight, bias)
+    logits = product(readouts, weight, bias)
     loss = functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
     return loss, functional.cross_entropy(logits.detach(), targets, reduction="none")
 

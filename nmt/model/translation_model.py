@@ -76,6 +76,11 @@ class TranslationModel(nn.Module):
         return self.decoder.attention.weighs
 
     @property
+    def weights_learn(self) -> bool:
+        """Whether a loss on the attention weights teaches them anything."""
+        return self.decoder.attention.learns
+
+    @property
     def copies(self) -> bool:
         """Whether batches must say which target token each source position is a copy of."""
         return self.prediction.copies

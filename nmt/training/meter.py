@@ -66,8 +66,7 @@ class Meter:
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Set sums and counts."""
-        # a checkpoint of an earlier version has no sum for attention
-        self._sums[: len(tensors["sums"])] = tensors["sums"]
+        self._sums.copy_(tensors["sums"])
         self._tokens, self._steps = counters["tokens"], counters["steps"]
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,14 +12,20 @@ WORSE = ["der Hund sieht", "eine Katze", "der Hund läuft", "", "Katze"]
 BETTER = [*REFERENCES[:4], "die Katze"]
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    finish_run(build_run(folder / "poor" / "1", "mean"), WORSE, bleu=20.0)
+    finish_run(build_run(folder / "good" / "1", "luong_general"), BETTER, bleu=80.0, aer=0.25, aer_oracle=0.1)
+    build_run(folder / "unfinished", "bahdanau", "encoder.cell=gru")
+    return folder
+
+
 @pytest.fixture
-def runs(tmp_path):
+def runs(built, tmp_path):
     """Three runs of one corpus: a poor one, a good one, an unfinished one."""
-    poor = finish_run(build_run(tmp_path / "out" / "poor" / "1", "mean"), WORSE, bleu=20.0)
-    good = finish_run(
-        build_run(tmp_path / "out" / "good" / "1", "luong_general"), BETTER, bleu=80.0, aer=0.25, aer_oracle=0.1
-    )
-    return poor.path, good.path, build_run(tmp_path / "out" / "unfinished", "bahdanau", "encoder.cell=gru").path
+    folder = shutil.copytree(built, tmp_path / "out")
+    return folder / "poor" / "1", folder / "good" / "1", folder / "unfinished"
 
 
 def cells(result, name):
@@ -51,6 +58,16 @@ def test_attention_that_departs_from_its_preset_is_named(nmt, runs, tmp_path):
     assert cells(result, "unfinished")[0] == "bahdanau, score=dot"
     named = [run["attention"] for run in json.loads((tmp_path / "c.json").read_text())["runs"]]
     assert named == ["mean", "luong_general", "bahdanau, score=dot"]
+
+
+def test_encoders_have_a_column_where_they_differ(nmt, runs):
+    for path, name in zip(runs, ("birnn", "cnn", "birnn"), strict=True):
+        config = path / "config.yaml"
+        write_text(config, config.read_text().replace("choices:\n", f"choices:\n  encoder: {name}\n"))
+    result = nmt("compare", *runs, "--samples", "20")
+    assert [cells(result, name)[1][-1] for name in ("poor/1", "good/1", "unfinished")] == ["birnn", "cnn", "birnn"]
+    alike = nmt("compare", runs[0], runs[2], "--samples", "20")
+    assert alike.code == 0 and "encoder" not in "".join(alike.lines)
 
 
 def test_p_value_and_interval(nmt, runs, tmp_path):

@@ -78,9 +78,11 @@ def test_copied_words_beyond_the_vocabulary_keep_their_links():
     assert found.target.ids.tolist() != plain.target.ids.tolist()
 
 
-def test_without_weight_nothing_is_made(tmp_path):
+def test_without_weight_nothing_is_made(tmp_path, caplog):
     assert guided(corpus(), weight=0.0).links is None
+    assert not caplog.records
     assert guided(corpus(None), weight=0.0, attention="none", links=str(tmp_path / "absent")).links is None
+    assert "training.guided_alignment.links is not read, since training.guided_alignment.weight is 0" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -105,8 +107,11 @@ def test_refused_in_a_sentence(tmp_path):
         guided(corpus(None))
     with pytest.raises(DataError, match="absent does not exist"):
         guided(corpus(), links=str(tmp_path / "absent"))
-    with pytest.raises(ConfigError, match="guided_alignment.weight=0.5 needs attention weights"):
-        guided(corpus(), attention="none")
+    for attention in ("none", "mean", "gumbel"):
+        with pytest.raises(
+            ConfigError, match="guided_alignment.weight=0.5 needs attention weights that links can teach"
+        ):
+            guided(corpus(), attention=attention)
     sampled = SentencePieceTrainer(
         model_type="bpe",
         vocabulary_size=60,

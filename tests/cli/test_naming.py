@@ -44,6 +44,10 @@ def test_no_input_feeding():
     assert named({"attention": "luong_dot"}, *off) == "luong_dot, no input feeding"
 
 
+def test_coverage():
+    assert named({"attention": "luong_dot"}, "attention.coverage=true") == "luong_dot, coverage"
+
+
 def test_a_preset_without_its_file():
     assert named({"attention": "mine", "attention/score": "dot"}) == "mine"
     assert named({}) == ""

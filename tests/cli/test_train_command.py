@@ -127,6 +127,7 @@ def test_metrics_have_the_contract_s_names(finished: Path) -> None:
     assert metrics["test"]["aer_shift"] in (0, 1)
     assert isinstance(metrics["train"]["epochs"], float) and metrics["train"]["epochs"] == pytest.approx(2.0)
     assert metrics["train"]["steps"] > 7 and metrics["train"]["target_tokens_per_second"] > 0
+    assert 0 < metrics["train"]["padding"] < 0.5
     assert metrics["valid"]["bleu"] >= 0 and metrics["model"]["parameters"] > 0
     assert "revision" in metrics["git"] and metrics["environment"]["precision"] == "fp32"
 
@@ -155,11 +156,10 @@ def test_search_may_differ_on_resuming(finished: Path, corpus: Path) -> None:
     assert main(command(corpus, finished, "search.beam=3")) == 0
 
 
-def test_raised_limit_goes_on_as_if_never_stopped(corpus: Path, tmp_path: Path) -> None:
+def test_raised_limit_goes_on_as_if_never_stopped(finished: Path, corpus: Path, tmp_path: Path) -> None:
     assert main(command(corpus, tmp_path / "a", "training.max_epochs=1")) == 0
     assert main(command(corpus, tmp_path / "a", "training.max_epochs=2")) == 0
-    assert main(command(corpus, tmp_path / "b", "training.max_epochs=2")) == 0
-    assert same_tensors(tmp_path / "a/checkpoints/last.safetensors", tmp_path / "b/checkpoints/last.safetensors")
+    assert same_tensors(tmp_path / "a/checkpoints/last.safetensors", finished / "checkpoints/last.safetensors")
 
 
 def test_interrupted_beyond_a_raised_limit_is_not_finished(
@@ -283,11 +283,11 @@ def test_killed_run_resumes_bit_identically(
 
 
 def test_sweep_over_seeds_leaves_a_folder_each_with_other_weights(corpus: Path, tmp_path: Path) -> None:
-    assert main(["-m", *command(corpus, tmp_path / "sweep", "seed=1,2,3", "training.max_steps=2")]) == 0
+    assert main(["-m", *command(corpus, tmp_path / "sweep", "seed=1,2", "training.max_steps=2")]) == 0
     runs = sorted((tmp_path / "sweep").glob("*_*"))
-    assert [run.name for run in runs] == ["0_seed=1", "1_seed=2", "2_seed=3"]
+    assert [run.name for run in runs] == ["0_seed=1", "1_seed=2"]
     weights = [load_file(run / "checkpoints/best.safetensors")["output.weight"] for run in runs]
-    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
+    assert not torch.equal(*weights)
 
 
 def test_failing_job_of_a_sweep_is_reported_and_the_others_run(
@@ -348,8 +348,7 @@ def test_corpus_without_test_or_validation(corpus: Path, tmp_path: Path) -> None
     assert "test" not in metrics and "valid" not in metrics
 
 
-@pytest.mark.parametrize("tokenizer", ["word", "bpe", "char"])
-@pytest.mark.parametrize("separator", ["<sep>", "<p>"])
+@pytest.mark.parametrize(("tokenizer", "separator"), [("word", "<sep>"), ("bpe", "<sep>"), ("char", "<p>")])
 def test_sentences_of_a_line_are_found_by_their_separator(corpus, tmp_path, tokenizer, separator):
     for split in ("train", "valid", "test"):
         lines = (corpus / f"{split}.en").read_text().splitlines()

@@ -1,6 +1,7 @@
 """`nmt compare`: runs that differ in their seed alone, as one row."""
 
 import json
+import shutil
 import statistics
 
 import pytest
@@ -10,15 +11,20 @@ from toy_run import build_run, finish_run
 SCORES = {1: (20.0, 0.25), 2: (23.0, 0.31), 5: (21.5, 0.28)}
 
 
-@pytest.fixture
-def sweep(tmp_path):
-    """Two attentions with three seeds and one, in the folders of a multirun."""
-    paths = []
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
     for number, (seed, (bleu, aer)) in enumerate(SCORES.items()):
-        path = tmp_path / f"{number}_attention=luong_general,seed={seed}"
-        run = build_run(path, "luong_general", f"seed={seed}", f"run_dir='{path}'")
-        paths.append(finish_run(run, BETTER, bleu=bleu, aer=aer).path)
-    return [*paths, finish_run(build_run(tmp_path / "3_mean", "mean", "seed=2"), BETTER, bleu=9.0).path]
+        path = folder / f"{number}_attention=luong_general,seed={seed}"
+        finish_run(build_run(path, "luong_general", f"seed={seed}", f"run_dir='{path}'"), BETTER, bleu=bleu, aer=aer)
+    finish_run(build_run(folder / "3_mean", "mean", "seed=2"), BETTER, bleu=9.0)
+    return folder
+
+
+@pytest.fixture
+def sweep(swept, tmp_path):
+    """Two attentions with three seeds and one, in the folders of a multirun."""
+    return sorted(shutil.copytree(swept, tmp_path / "sweep").iterdir())
 
 
 def table(result):

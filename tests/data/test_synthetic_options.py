@@ -380,7 +380,7 @@ def test_refused_options(options: dict, message: str):
 
 
 def test_word_tokenizer_keeps_the_separator_and_cannot_know_the_names():
-    word = build(composed("tokenizer=word").tokenizer, TokenizerTrainer, "tokenizer")
+    word = build(composed("tokenizer=word").tokenizer, TokenizerTrainer, "tokenizer", separator="<sep>")
     corpus = SyntheticCorpus(**SIZES, sentences=2, names=1).load()
     tokenizer = word.train(corpus.train.sources, corpus.train.targets, cache=None).source
     line = corpus.train.sources[0]
@@ -397,9 +397,9 @@ def test_word_tokenizer_keeps_the_separator_and_cannot_know_the_names():
     assert not names & set(tokenizer.pieces(range(tokenizer.size)))
 
 
-def test_word_tokenizer_splits_brackets_that_are_no_tag():
+def test_word_tokenizer_splits_brackets_that_are_no_separator():
     lines = ["a <sep> b", "a<sep> b <", "2 < 3 >", "<a b> <>"]
-    trainer = WordTrainer(vocabulary_size=50, minimum_count=1, joint=True, split_punctuation=True)
+    trainer = WordTrainer(vocabulary_size=50, minimum_count=1, joint=True, split_punctuation=True, separator="<sep>")
     tokenizer = trainer.train(lines, lines, cache=None).source
     pieces = [tokenizer.pieces(ids) for ids in tokenizer.encode(lines)]
     assert ["|".join(line).replace("\u2581", "_") for line in pieces] == [

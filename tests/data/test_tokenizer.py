@@ -122,18 +122,19 @@ def test_random_text_comes_back(pairs):
             assert tokenizer.decode(tokenizer.encode([line])) == [line]
 
 
+@pytest.mark.parametrize("word", ["<sep>", "##."])
 @pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("name", TRAINERS)
-def test_a_separator_between_sentences_is_one_token(name, joint, text, tmp_path):
-    sources = [f"{one} <sep> {other}" for one, other in zip(text[0], text[0][1:], strict=False)]
-    trainer = dataclasses.replace(TRAINERS[name], separator="<sep>", joint=joint)
+def test_a_separator_between_sentences_is_one_token(name, joint, word, text, tmp_path):
+    sources = [f"{one} {word} {other}" for one, other in zip(text[0], text[0][1:], strict=False)]
+    trainer = dataclasses.replace(TRAINERS[name], separator=word, joint=joint)
     pair = trainer.train(sources, text[1][1:], cache=None)
     pair.save(tmp_path)
     for tokenizer in (pair.source, TokenizerPair.load(tmp_path).source):
-        separator = tokenizer.token("<sep>")
-        lines = [*sources[:20], "The dog <sep> <sep> <sep> sees", "<sep> The dog <sep>", "<sep>"]
+        separator = tokenizer.token(word)
+        lines = [*sources[:20], f"The dog {word} {word} {word} sees", f"{word} The dog {word}", word]
         encoded = tokenizer.encode(lines)
-        assert [ids.count(separator) for ids in encoded] == [line.split().count("<sep>") for line in lines]
+        assert [ids.count(separator) for ids in encoded] == [line.split().count(word) for line in lines]
         assert tokenizer.decode(encoded) == lines
         for ids, line in zip(encoded, lines, strict=True):
             assert piece_words(tokenizer.surfaces(ids))[0] == split_words(line)
@@ -154,6 +155,19 @@ def test_a_separator_that_the_text_does_not_have_changes_nothing(name, text, pai
     assert tokenizer.token("<sep>") is None
     every = range(tokenizer.size)
     assert tokenizer.pieces(every) == pairs[name].source.pieces(every)
+
+
+def test_the_cache_is_asked_for_a_separator_only_where_the_text_has_it(text):
+    def prints(trainer, sources):
+        return [trainer.fingerprint(sources, text[1]), trainer.fingerprint(text[1], sources)]
+
+    for trainer in TRAINERS.values():
+        plain, barred, other = (dataclasses.replace(trainer, separator=each) for each in (None, "<sep>", "|"))
+        inside = [*text[0][1:], "a<sep>b <sep>."]
+        between = [*text[0][1:], "a <sep> b"]
+        assert prints(plain, inside) == prints(barred, inside) == prints(other, inside)
+        assert prints(plain, between) == prints(other, between)
+        assert not set(prints(barred, between)) & set(prints(plain, between))
 
 
 @pytest.mark.parametrize("rate", [("unigram", 0.3), ("bpe", 0.5)])

@@ -3,7 +3,7 @@ import torch
 from composed import options
 from numpy_model import array, encode, finals
 from reference import attention
-from toys import close, random, randomised, single_attention
+from toys import close, new_model, random, randomised, single_attention
 
 from nmt.errors import ConfigError
 from nmt.model import arithmetic
@@ -92,6 +92,12 @@ def _attend(score, alignment, states):
         lambda scores, h, t: attention.local_p(scores, h, W_p, v_p[0], len(states) - 1, D=2),
         states,
     )
+
+
+@pytest.mark.parametrize("annotations", ["projected", "split"])
+def test_annotations_that_nobody_reads_are_refused(annotations):
+    with pytest.raises(ConfigError, match="context=fixed reads no annotations, .* take attention/annotations=shared"):
+        new_model("attention=none", f"attention/annotations={annotations}")
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ from reference import family
 from toys import close, gradients, new_model, padded, random, toy_batch, toy_model
 
 from nmt.data.vocabulary import PAD
+from nmt.errors import ConfigError
 from nmt.model.attention import Coverage
 from nmt.training.loss import batch_loss
 
 B, T, S = 3, 4, 5
+HEADS = {"single": (), "multi_head": ("attention.form.heads=2",), "hierarchical": ()}
 PRESETS = ["bahdanau", "luong_general", "local_m", "luong_location"]
 
 
@@ -23,6 +25,15 @@ def test_loss_by_hand():
     mask = torch.tensor([[True, True, True, False]])
     assert Coverage(2, 2.0).penalty(weights, mask) == pytest.approx(2 * (0.25 + 0.5 + 0.5))
     assert Coverage(2, 0.0).penalty(weights, mask) is None
+
+
+def test_the_loss_waits_for_its_updates():
+    weights, mask = torch.full((1, 3, 2), 0.5), torch.ones(1, 3, dtype=torch.bool)
+    coverage = Coverage(2, 1.0, loss_after=10)
+    for step, waits in ((0, True), (9, True), (10, False), (500, False), (9, True)):
+        coverage.begin_step(step)
+        assert (coverage.penalty(weights, mask) is None) == waits
+    assert Coverage(2, 1.0, loss_after=10).penalty(weights, mask) is None, "before the first update, too"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -70,6 +81,12 @@ def test_training_begins_with_the_score_as_it_is(preset):
     model.load_state_dict(plain.state_dict(), strict=False)
     given = batch.source, batch.source_lengths, batch.target_in
     assert array(model(*given).weights) == close(plain(*given).weights, 1e-6)
+
+
+@pytest.mark.parametrize("form", ["single", "multi_head", "hierarchical"])
+def test_positions_that_are_all_alike_cannot_be_covered(form):
+    with pytest.raises(ConfigError, match="coverage=true tells positions apart .*score=ConstantScore reads all alike"):
+        new_model("attention=mean", f"attention/form={form}", "attention.coverage=true", *HEADS[form])
 
 
 def test_hypotheses_have_coverage_of_their_own():

@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from composed import options
 from reference import objectives
 from torch.nn import functional
-from toys import assert_same, close, toy_batch, toy_model
+from toys import assert_same, close, new_model, toy_batch, toy_model
 
 from nmt.data.batches import EncodedPairs, FlatSequences
 from nmt.model import arithmetic
@@ -117,6 +118,35 @@ def test_validation_has_the_plain_loss():
     model, plain = toy_model("attention=luong_general").eval(), toy_batch()
     guided = with_links(plain, [[(0, 0)], [], [(1, 1)]])
     assert batch_loss(model, guided, 0.0, guided_alignment=LAMBDA).loss == batch_loss(model, plain, 0.0).loss
+
+
+UNTAUGHT = {"none", "mean", "hard_sample", "gumbel"}
+
+
+@pytest.mark.parametrize("attention", options("attention"))
+def test_which_attentions_can_be_taught(attention):
+    heads = ("attention.form.heads=2",) if attention == "multi_head" else ()
+    assert new_model(f"attention={attention}", *heads).weights_learn == (attention not in UNTAUGHT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "taught"),
+    [
+        (("attention=mean", "attention/alignment=local_m"), False),
+        (("attention=mean", "attention/alignment=local_p"), True),
+        (("attention=mean", "attention/form=multi_head", "attention.form.heads=2"), False),
+        (("attention=hard_sample", "attention.alignment.expectation=1"), True),
+        (("attention=gumbel", "attention.alignment.straight_through=false"), True),
+    ],
+)
+def test_which_changes_can_be_taught(changes, taught):
+    model = new_model(*changes).double()
+    assert model.weights_learn == taught
+    batch = with_links(toy_batch(), [[(0, 0), (3, 0)], [], [(1, 0), (2, 1)]])
+    loss = guided_alignment_loss(model(batch.source, batch.source_lengths, batch.target_in).weights, batch.links)
+    if loss.requires_grad:
+        loss.backward()
+    assert any(each.grad is not None and each.grad.any() for each in model.parameters()) == taught
 
 
 @pytest.mark.parametrize("attention", ["bahdanau", "luong_general"])

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from composed import composed
 from numpy_model import array, cell
 from reference import attention, family
 from toys import SEPARATOR, close, new_model, random, toy_model
@@ -13,7 +14,6 @@ from nmt.assemble import build_model
 from nmt.model.attention.hierarchical import _say_that_lines_are_sentences
 from nmt.model.encoder import mask_from_lengths
 from nmt.model.encoder.base import Encoded
-from tests.composed import composed
 
 EOS, PAD = 3, 0
 LINES = [

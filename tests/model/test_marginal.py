@@ -265,8 +265,11 @@ REFUSED = [
     ),
     (
         ("attention=luong_dot", "attention/alignment=none", "attention/context=fixed", "attention/score=constant"),
-        "none",
+        "must teach attention its weights, but here there are none",
     ),
+    (("attention=mean", "attention/wiring=update_then_attend"), "all are alike"),
+    (("attention=gumbel",), "one position is sampled"),
+    (("attention=hard_sample",), "one position is sampled"),
 ]
 
 

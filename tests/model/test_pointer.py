@@ -8,7 +8,19 @@ import pytest
 import torch
 from numpy_model import array
 from reference import objectives
-from toys import TARGET_SIZE, assert_same, close, copy_ids, padded, random, toy_batch, toy_model, with_copied_targets
+from toys import (
+    TARGET_SIZE,
+    assert_same,
+    close,
+    copy_ids,
+    gradients,
+    new_model,
+    padded,
+    random,
+    toy_batch,
+    toy_model,
+    with_copied_targets,
+)
 
 from nmt.data.batches import EncodedPairs, FlatSequences
 from nmt.data.vocabulary import BOS, EOS, PAD, UNK
@@ -227,7 +239,21 @@ def test_copies_are_found_and_are_not_repeated():
         assert len(set(hypothesis.tokens)) == len(hypothesis.tokens)
 
 
+UNTAUGHT = [("none",), ("mean",), ("hard_sample",), ("gumbel",), ("luong_general", "attention/score=constant")]
+
+
 @pytest.mark.parametrize("prediction", ["pointer", "pointer_generator"])
-def test_without_weights_there_is_nothing_to_copy(prediction):
-    with pytest.raises(ConfigError, match="copy where attention looks, but attention/alignment=none gives no weights"):
-        toy_model("attention=none", f"attention/prediction={prediction}")
+@pytest.mark.parametrize("attention", UNTAUGHT, ids=str)
+def test_weights_that_do_not_learn_are_refused(attention, prediction):
+    name, *more = attention
+    with pytest.raises(ConfigError, match="pointer and pointer_generator must teach attention its weights, but here"):
+        new_model(f"attention={name}", *more, f"attention/prediction={prediction}")
+
+
+def test_a_pointer_must_look_at_the_decoder():
+    pooling = "attention=luong_general", "attention/score=pooling", "attention/prediction=pointer"
+    with pytest.raises(ConfigError, match="must depend on the decoder's state, which attention/score=pooling does not"):
+        new_model(*pooling)
+    new_model("attention=pooling", "attention/prediction=pointer_generator")
+    for asking in ("attention.coverage=true", "attention/alignment=local_p"):
+        assert gradients(toy_model(*pooling, asking), COPIED)["decoder.cells.0.input.weight"].any()

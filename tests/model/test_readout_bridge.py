@@ -88,5 +88,5 @@ def test_final_states_of_one_size_go_over_as_they_are():
 
 
 def test_backward_first_needs_a_backward_state():
-    with pytest.raises(ConfigError, match="backward_first needs a backward state, but encoder.bidirectional is false"):
+    with pytest.raises(ConfigError, match="backward_first needs a backward state, .* take a bidirectional one .*birnn"):
         BackwardFirstBridge(0, H, layers=1, parts=1)

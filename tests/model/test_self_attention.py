@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from composed import composed, options
+from composed import composed
 from numpy_model import array, encode, finals, heads
 from reference import family
-from toys import close, random, randomised
+from toys import close, gradients, random, randomised, toy_batch, toy_model
 
 from nmt.assemble import build_model
 from nmt.errors import ConfigError
@@ -161,15 +161,33 @@ def built(*overrides):
 
 
 @pytest.mark.parametrize("encoder", ["birnn_self_attention", "cnn", "self_attention"])
-@pytest.mark.parametrize("attention", options("attention"))
-def test_every_attention_reads_every_encoder_without_further_options(attention, encoder):
+# of annotations they ask the decoder's size, an even one, a multiple of four, a backward state; and nothing
+@pytest.mark.parametrize("attention", ["luong_dot", "hierarchical", "multi_head", "bahdanau", "none"])
+def test_attention_reads_every_encoder_without_further_options(attention, encoder):
     chosen = (f"attention={attention}", f"encoder={encoder}")
-    if "BackwardFirst" in composed(*chosen).attention["bridge"]["_target_"] and encoder != "birnn_self_attention":
-        with pytest.raises(ConfigError, match="attention/bridge=backward_first needs a backward state"):
+    if attention == "bahdanau" and encoder != "birnn_self_attention":
+        with pytest.raises(
+            ConfigError, match="backward_first needs a backward state, which this encoder does not have"
+        ):
             built(*chosen)
         chosen = (*chosen, "attention/bridge=final")
-    # luong_dot and others ask for annotations of the decoder's size
     assert built(*chosen).encoder.size == 256
+
+
+@pytest.mark.parametrize(
+    ("attention", "encoder", "idle"),
+    [
+        ("none", "cnn", "encoder.keys."),
+        ("mean", "cnn", "encoder.keys."),
+        ("luong_location", "cnn", "encoder.keys."),
+        ("none", "birnn_self_attention", "encoder.attention."),
+    ],
+)
+def test_what_no_attention_reads_is_idle_and_nothing_else(attention, encoder, idle):
+    heads = ("encoder.heads=2",) if encoder == "birnn_self_attention" else ()
+    found = gradients(toy_model(f"attention={attention}", f"encoder={encoder}", *heads), toy_batch())
+    names = [name for name, gradient in found.items() if not gradient.any()]
+    assert names and names == [name for name in found if name.startswith(idle)]
 
 
 # the decoder's look back

@@ -4,7 +4,7 @@ import pytest
 import torch
 from composed import options
 from numpy_model import array, unroll
-from toys import CELLS, VARIANTS, close, label, toy_batch, toy_model
+from toys import CASES, CELLS, close, label, toy_batch, toy_model
 
 from nmt.model import arithmetic
 
@@ -44,8 +44,7 @@ def test_wirings_equal_the_papers(wiring, layers, residual, fast):
     assert_equals_reference(toy_model(*wiring, *stack, cell="gru"), fast=fast)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("variant", VARIANTS, ids=label)
+@pytest.mark.parametrize(("variant", "cell"), CASES, ids=lambda each: each if isinstance(each, str) else label(each))
 def test_every_variant_equals_the_papers(variant, cell):
     assert_equals_reference(toy_model(*variant, cell=cell), fast=True)
 

@@ -39,7 +39,7 @@ def test_it_is_told_the_number_of_updates_before_each(tmp_path):
 
 @pytest.mark.parametrize("stop", [1, 8, 12])
 def test_a_resumed_training_goes_on_with_it(tmp_path, stop):
-    whole = train(tmp_path / "whole", model=make_cooling(), max_steps=17)[0]
+    train(tmp_path / "whole", model=make_cooling(), max_steps=17)
     model = make_cooling()
     model[0].register_forward_pre_hook(
         lambda *_: os.kill(os.getpid(), signal.SIGTERM) if model.training and model[-1][0].steps[-1] == stop else None
@@ -50,7 +50,6 @@ def test_a_resumed_training_goes_on_with_it(tmp_path, stop):
     assert again[-1][0].steps == list(range(stop + 1, 17))
     last = [load_checkpoint(tmp_path / name / "checkpoints", "last").tensors for name in ("whole", "parts")]
     assert last[0].keys() == last[1].keys() and all(torch.equal(last[0][key], last[1][key]) for key in last[0])
-    assert any(parameter.any() for parameter in whole.parameters())
 
 
 def test_the_temperature_is_a_function_of_the_step_alone():

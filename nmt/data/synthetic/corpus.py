@@ -74,8 +74,8 @@ class SyntheticCorpus(CorpusSource):
         seed: seed of the text; a run's seed does not change it.
         order: ``natural``, or ``source`` for target words in the order of the source.
         sentences: sentences of a line; the limits of length are those of each sentence.
-        sentence_separator: the word between the sentences of a source line, without links; in the target there is
-            none. The word tokenizer keeps a name in angle brackets as one token.
+        sentence_separator: the word between the sentences of a source line, without links and one token; in the
+            target there is none.
         names: share of the sentences that have made-up names (*Marovik*, *the teacher Marovik*) or numbers (*the room
             number 4711*), the same in both languages. Those of ``train`` and those of the other splits have none in
             common.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, final
 
 from nmt.data.tokenizer.base import Sampling, Tokenizer
-from nmt.data.tokenizer.trainer import TokenizerTrainer, require
+from nmt.data.tokenizer.trainer import TokenizerTrainer, has_word, require
 from nmt.data.vocabulary import BOS, EOS, PAD, UNK
 from nmt.errors import ConfigError, DataError
 
@@ -182,8 +182,7 @@ class SentencePieceTrainer(TokenizerTrainer):
 
     def _symbols(self, lines: Sequence[str]) -> list[str]:
         """Return what must be one piece: the separator with the space before it, if the text has it as a word."""
-        found = self.separator is not None and any(self.separator in line.split(" ") for line in lines)
-        return [f"\u2581{self.separator}"] if found else []
+        return [f"\u2581{self.separator}"] if any(has_word(line, self.separator) for line in lines) else []
 
     def _retry(self, lines: Sequence[str], message: str) -> bytes:
         """Train with the vocabulary that the text allows, or say why none can be made."""

@@ -31,8 +31,7 @@ class TokenizerTrainer(ABC):
     Attributes:
         vocabulary_size: at most this many ids a vocabulary, the special ones counted.
         joint: one vocabulary for both sides.
-        separator: the word between the sentences of a line, if any. Subwords and characters keep it as one piece where
-            the training text has it; for words it is one where it is not split (``<sep>`` is not).
+        separator: the word between the sentences of a line, if any; one piece where the training text has it.
     """
 
     vocabulary_size: int
@@ -70,14 +69,19 @@ class TokenizerTrainer(ABC):
         return pair
 
     def fingerprint(self, sources: Sequence[str], targets: Sequence[str]) -> str:
-        """Return a hash of the text used, all options and the version, 32 hexadecimal digits."""
+        """Return a hash of the text used, all options that matter to it and the version, 32 hexadecimal digits."""
         digest = hashlib.sha256()
-        header = [type(self).__name__, dataclasses.asdict(self), self.version(), MAX_TRAINING_LINES]
+        options = dataclasses.asdict(self)
+        separator, separated = options.pop("separator"), False
+        header = [type(self).__name__, options, self.version(), MAX_TRAINING_LINES]
         digest.update(json.dumps(header, sort_keys=True).encode())
         for lines in (sources, targets):
             digest.update(b"\0\n")
             for line in spaced_sample(lines, MAX_TRAINING_LINES):
                 digest.update(line.encode() + b"\n")
+                separated = separated or has_word(line, separator)
+        if separated:
+            digest.update(f"\0separator {separator}".encode())
         return digest.hexdigest()[:32]
 
     def _train_pair(self, sources: Sequence[str], targets: Sequence[str]) -> TokenizerPair:
@@ -87,6 +91,12 @@ class TokenizerTrainer(ABC):
             both = self.train_one(chain(source_lines, target_lines))
             return TokenizerPair(both, both)
         return TokenizerPair(self.train_one(source_lines), self.train_one(target_lines))
+
+
+def has_word(line: str, word: str | None) -> bool:
+    """Return whether ``word`` stands between spaces in a line; never where there is none."""
+    # the first test is quick, and false for most lines
+    return word is not None and word in line and word in line.split(" ")
 
 
 def spaced_sample(lines: Sequence[str], limit: int) -> Iterator[str]:

@@ -1,8 +1,7 @@
 """Words as units of text, with a cut-off."""
 
-import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -16,16 +15,14 @@ from nmt.data.vocabulary import SPECIAL_PIECES
 from nmt.data.words import split_words
 from nmt.errors import DataError
 
-_TAG = re.compile(r"<\w+>")
-
 
 @final
 class WordTokenizer(TableTokenizer):
     """Words; one that the vocabulary does not have is UNK.
 
     A token carries the space before it, so `` dog`` and ``dog`` (after a bracket, say) are two tokens and the text
-    comes back as it was. A character of a script without spaces is a word of its own, and so is a name in angle
-    brackets between spaces, such as ``<sep>``.
+    comes back as it was. A character of a script without spaces is a word of its own. What the table has as a whole
+    between spaces, such as a separator ``<sep>``, is not cut.
     """
 
     unknown_surface = " \u2047"
@@ -37,29 +34,30 @@ class WordTokenizer(TableTokenizer):
 
     def split(self, line: str) -> list[str]:
         """Return the words of a line."""
-        return split_line(line, self._split_punctuation)
+        return split_line(line, self._split_punctuation, self._ids)
 
     def save(self, folder: Path, name: str) -> dict[str, Any]:
         """Write the table as a JSON list."""
         return {"file": super().save(folder, name)["file"], "split_punctuation": self._split_punctuation}
 
 
-def split_line(line: str, split_punctuation: bool) -> list[str]:
-    """Return the words of a line, each with the space before it."""
-    words = [word for word in line.split(" ") if word]
+def split_line(line: str, split_punctuation: bool, whole: Collection[str] = ()) -> list[str]:
+    """Return the words of a line, each with the space before it.
+
+    Args:
+        line: the line.
+        split_punctuation: cut off punctuation marks and symbols.
+        whole: words, each with a space before it, that are not cut.
+    """
+    words = [f" {word}" for word in line.split(" ") if word]
     if not split_punctuation:
-        return [f" {word}" for word in words]
-    return [part for word in words for part in _split_token(word)]
+        return words
+    return [part for word in words for part in ((word,) if word in whole else _split_token(word[1:]))]
 
 
 @lru_cache(maxsize=1 << 16)
 def _split_token(token: str) -> tuple[str, ...]:
-    """Cut a token without spaces into words and single punctuation marks and symbols; the first gets a space before.
-
-    A name in angle brackets (``<sep>``) is a mark of a corpus rather than text, and stays whole.
-    """
-    if _TAG.fullmatch(token):
-        return (f" {token}",)
+    """Cut a token without spaces into words and single punctuation marks and symbols; the first gets a space before."""
     parts = []
     for wordlike, characters in groupby(token, key=_is_wordlike):
         run = "".join(characters)
@@ -79,8 +77,8 @@ class WordTrainer(TokenizerTrainer):
 
     Attributes:
         minimum_count: rarer words are unknown.
-        split_punctuation: punctuation marks and symbols are words of their own, but for those of ``<sep>``. False:
-            words are what spaces separate, for text that is tokenised already.
+        split_punctuation: punctuation marks and symbols are words of their own. False: words are what spaces separate,
+            for text that is tokenised already.
     """
 
     minimum_count: int
@@ -92,9 +90,10 @@ class WordTrainer(TokenizerTrainer):
 
     def train_one(self, lines: Iterable[str]) -> Tokenizer:
         """Count the words of ``lines``."""
+        whole = () if self.separator is None else (f" {self.separator}",)
         tokens = frequent(
             lines,
-            lambda line: split_line(line, self.split_punctuation),
+            lambda line: split_line(line, self.split_punctuation, whole),
             limit=self.vocabulary_size - len(SPECIAL_PIECES),
             minimum_count=self.minimum_count,
         )

@@ -7,7 +7,7 @@ from typing import final
 from torch import Tensor
 
 from nmt.errors import ConfigError
-from nmt.model.attention.annotations import Annotations
+from nmt.model.attention.annotations import Annotations, SharedAnnotations
 from nmt.model.attention.base import Alignment, Attended, Attention, AttentionState, Context, Memory, Score
 from nmt.model.attention.coverage import NoCoverage
 from nmt.model.encoder.base import Encoded
@@ -46,7 +46,9 @@ class SingleAttention(Attention):
         source_size: M, size of the encoder's states.
 
     Raises:
-        ConfigError: an alignment without weights under a context that reads them, or the reverse, or under a score.
+        ConfigError: an alignment without weights under a context that reads them, or the reverse, or under a score or
+            coverage; keys and values of their own under a context that reads none; coverage of positions that the score
+            does not tell apart.
     """
 
     def __init__(self, parts: AttentionParts, query_size: int, source_size: int) -> None:
@@ -56,11 +58,11 @@ class SingleAttention(Attention):
         self.alignment = parts.alignment(query_size)
         self.context = parts.context(self.annotations.value_size, source_size)
         self.coverage = parts.coverage(self.score, query_size)
-        _check(self.score, self.alignment, self.context)
-        if self.coverage.recurrent and not self.alignment.weighs:
-            raise ConfigError("attention.coverage=true sums weights, but attention/alignment=none gives none")
+        self._check()
         self.size = self.context.size
         self.weighs = self.alignment.weighs
+        self.asks = self.score.asks or self.alignment.asks or self.coverage.recurrent
+        self.learns = self.weighs and not self.alignment.samples and (self.score.compares or self.alignment.asks)
         self.recurrent = self.alignment.recurrent or self.coverage.recurrent
 
     def prepare(self, source: Encoded) -> Memory:
@@ -93,25 +95,40 @@ class SingleAttention(Attention):
             self.alignment.penalty(attended.notes, nll, mask), self.coverage.penalty(attended.weights, mask)
         )
 
+    def _check(self) -> None:
+        """Refuse parts that cannot work together."""
+        alignment, context = self.alignment, self.context
+        if alignment.weighs != context.reads_weights:
+            given = "gives weights" if alignment.weighs else "gives no weights"
+            read = "reads weights" if context.reads_weights else "reads no weights"
+            raise ConfigError(
+                f"attention/alignment={type(alignment).__name__} {given} but "
+                f"attention/context={type(context).__name__} {read}; "
+                "context=fixed goes with alignment=none and with no other"
+            )
+        if alignment.weighs:
+            if self.coverage.recurrent and not self.score.compares:
+                raise ConfigError(
+                    "attention.coverage=true tells positions apart by how much of them was read, but "
+                    f"attention/score={type(self.score).__name__} reads all alike, so that it would never learn"
+                )
+            return
+        if self.score.compares:
+            raise ConfigError(
+                f"attention/alignment=none uses no scores: attention/score={type(self.score).__name__} would never "
+                "learn; take attention/score=constant"
+            )
+        if self.coverage.recurrent:
+            raise ConfigError("attention.coverage=true sums weights, but attention/alignment=none gives none")
+        if not isinstance(self.annotations, SharedAnnotations):
+            raise ConfigError(
+                "attention/context=fixed reads no annotations, so that "
+                f"attention/annotations={type(self.annotations).__name__} would change nothing; "
+                "take attention/annotations=shared"
+            )
+
 
 def total_penalty(*penalties: Tensor | None) -> Tensor | None:
     """Return the sum of those that are not None; None where all are."""
     given = [penalty for penalty in penalties if penalty is not None]
     return sum(given[1:], given[0]) if given else None
-
-
-def _check(score: Score, alignment: Alignment, context: Context) -> None:
-    """Refuse parts that cannot work together."""
-    if alignment.weighs != context.reads_weights:
-        given = "gives weights" if alignment.weighs else "gives no weights"
-        read = "reads weights" if context.reads_weights else "reads no weights"
-        raise ConfigError(
-            f"attention/alignment={type(alignment).__name__} {given} but "
-            f"attention/context={type(context).__name__} {read}; "
-            "context=fixed goes with alignment=none and with no other"
-        )
-    if score.compares and not alignment.weighs:
-        raise ConfigError(
-            f"attention/alignment=none uses no scores: attention/score={type(score).__name__} would never learn; "
-            "take attention/score=constant"
-        )

@@ -94,9 +94,11 @@ class Score(nn.Module, ABC):
 
     Attributes:
         compares: False if the score is the same whatever the query and the keys.
+        asks: False if it is the same whatever the query.
     """
 
     compares: bool = True
+    asks: bool = True
 
     @abstractmethod
     def prepare(self, source: Encoded) -> Keys:
@@ -143,11 +145,15 @@ class Alignment(nn.Module, ABC):
 
     Attributes:
         weighs: False if there are no weights (all zero), so that nothing is aligned or drawn.
+        asks: whether the weights depend on the query, the scores apart.
+        samples: whether training draws one position by chance and gives it all the weight.
         recurrent: whether a step needs the state of the step before, so that steps cannot be made at once.
         state_parts: number of tensors in its state.
     """
 
     weighs: bool = True
+    asks: bool = False
+    samples: bool = False
     recurrent: bool = False
     state_parts: int = 0
 
@@ -236,16 +242,21 @@ class Attention(nn.Module, ABC):
     Attributes:
         size: M, of a context vector.
         weighs: False if there are no weights to align, score and draw.
+        asks: whether the weights depend on the query.
+        learns: whether a loss on the weights teaches attention: not where there are none, where nothing that learns is
+            in them, or where training samples one position.
         recurrent: whether a step needs the state of the step before.
     """
 
     size: int
     weighs: bool
+    asks: bool
+    learns: bool
     recurrent: bool
 
     @abstractmethod
-    def prepare(self, source: Encoded) -> Any:
-        """Do, once for the batch, all that does not depend on the decoder; return a :class:`Prepared`."""
+    def prepare(self, source: Encoded) -> Prepared:
+        """Do, once for the batch, all that does not depend on the decoder."""
 
     @abstractmethod
     def start(self, source: Encoded) -> AttentionState:

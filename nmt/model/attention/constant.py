@@ -12,7 +12,7 @@ from nmt.model.encoder.base import Encoded
 class ConstantScore(Score):
     """score = 0 for every key: under softmax the weights are uniform and the context is the mean of the annotations."""
 
-    compares = False
+    compares = asks = False
 
     def prepare(self, source: Encoded) -> Keys:
         """Keep only the number of positions."""

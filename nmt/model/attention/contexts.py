@@ -31,8 +31,9 @@ class WeightedMean(Context):
 class FixedContext(Context):
     """The same vector at every step: C, the encoder's summary of the sentence (Cho et al. 2014, arXiv:1406.1078).
 
-    For a bidirectional encoder C is its forward state at the last position beside its backward state at the first,
-    never the last column of the outputs, whose backward half has read one token.
+    For a bidirectional RNN C is its forward state at the last position beside its backward state at the first, never
+    the last column of the outputs, whose backward half has read one token; for an encoder without recurrence the mean
+    of the annotations that attention would read.
     """
 
     reads_weights = False

@@ -47,7 +47,8 @@ class HierarchicalAttention(Attention):
     gamma is the softmax of score(q, h_j) over the positions of one sentence; beta the softmax over sentences of a score
     of the same kind, with parameters of its own, of q and g_s, the states of a bidirectional GRU over the mean
     annotations of the sentences. The product sums to 1 and is read as any weights: c = sum_j alpha_j h_j. A separator
-    belongs to the sentence that it ends, EOS to the last one. A line of one sentence gives ordinary attention.
+    belongs to the sentence that it ends, EOS to the last one. A line of one sentence gives ordinary attention. The GRU
+    is idle under the scores ``location`` and ``constant``, which look at no keys.
 
     Word attention scaled by sentence attention is Nallapati et al. 2016 (arXiv:1602.06023v5, section 2.4), the GRU over
     sentences also Yang et al. 2016 (section 2.2). Differs: Nallapati et al. take the word attention over the whole text
@@ -84,7 +85,7 @@ class HierarchicalAttention(Attention):
         self.encoder = RecurrentEncoder(source_size, cell="gru", hidden_size=source_size // 2, dropout=0.0)
         self.score = parts.score(query_size, source_size)
         self.size = self.words.size
-        self.weighs = self.words.weighs
+        self.weighs, self.asks, self.learns = self.words.weighs, self.words.asks, self.words.learns
         self.recurrent = self.words.recurrent
         if separator is None:
             _say_that_lines_are_sentences()

@@ -16,8 +16,9 @@ class SplitAnnotations(Annotations):
     """[k_j; v_j] = h_j: the first half of a state is its key, the second its value.
 
     Daniluk et al. 2017, arXiv:1702.04521, "key-value attention". Differs: the paper attends to a language model's own
-    past states; here they are the encoder's, and the query is the decoder's whole state. Where the encoder gives values
-    of their own, v_j is the second half of those.
+    past states; here they are the encoder's, and the query is the decoder's whole state. Of a bidirectional RNN the keys
+    are so the forward states, the values the backward ones. Where the encoder gives values of their own, v_j is the
+    second half of those.
 
     Args:
         source_size: M, even.
@@ -43,7 +44,7 @@ class ProjectedAnnotations(Annotations):
     """k_j = W_k h_j, v_j = W_v h_j, without bias (Vaswani et al. 2017, arXiv:1706.03762v7, section 3.2.2, one head).
 
     Differs: the query is not projected; that is the score's affair. Where the encoder gives values of their own, W_v
-    maps those.
+    maps those. Under the scores ``location`` and ``constant``, which look at no keys, W_k is idle.
 
     Args:
         source_size: M.

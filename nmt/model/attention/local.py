@@ -43,7 +43,8 @@ class LocalMonotonic(Alignment):
 
     def forward(self, scores: Tensor, query: Tensor, memory: Memory, positions: Tensor | int) -> Tensor:
         """Return weights [B, Q, S]."""
-        steps = torch.as_tensor(positions, device=scores.device).view(1, -1)
+        # a number is written on the device: to copy it there would make the host wait at every step
+        steps = torch.full((1,), positions, device=scores.device) if isinstance(positions, int) else positions
         inside = _offsets(torch.minimum(steps, _last_word(memory)), memory).abs() <= self.window
         return masked_softmax(scores, inside & memory.mask.unsqueeze(1))
 
@@ -63,6 +64,8 @@ class LocalPredictive(Alignment):
         query_size: H.
         window: D.
     """
+
+    asks = True
 
     def __init__(self, query_size: int, window: int = 10) -> None:
         super().__init__()

@@ -42,7 +42,8 @@ class MultiHeadAttention(Attention):
     Vaswani et al. 2017, arXiv:1706.03762v7, section 3.2.2, in a recurrent decoder; with the score ``scaled_dot`` and
     the alignment ``softmax`` it is their formula. Differs: here each head is a complete attention as the configuration
     describes it, with a score, an alignment and coverage of its own; no dropout on the weights. The weights reported
-    are the mean over the heads.
+    are the mean over the heads. A projection that the score does not look at is idle: W_q under ``pooling``, W_k under
+    ``location``, both under ``constant``.
 
     Args:
         parts: makes the parts of each head.
@@ -80,7 +81,7 @@ class MultiHeadAttention(Attention):
                 f"attention/form=multi_head reads a weighted mean in each head, but attention/context is "
                 f"{type(first.context).__name__}; take attention/context=weighted_mean"
             )
-        self.weighs = first.weighs
+        self.weighs, self.asks, self.learns = first.weighs, first.asks, first.learns
         self.recurrent = first.recurrent
 
     def prepare(self, source: Encoded) -> HeadsMemory:

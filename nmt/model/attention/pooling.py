@@ -23,6 +23,8 @@ class PoolingScore(Score):
         attention_size: A, the size of the hidden layer.
     """
 
+    asks = False
+
     def __init__(self, key_size: int, attention_size: int) -> None:
         super().__init__()
         if attention_size < 1:

@@ -75,6 +75,7 @@ class SampledAlignment(Alignment):
         self.entropy = _checked("entropy", entropy)
         self.discount = _checked("discount", discount, most=1.0)
         self.expectation = _checked("expectation", expectation, most=1.0)
+        self.samples = self.expectation < 1
         self.baseline = Linear(query_size, 1)
 
     def prepare(self) -> Operand:
@@ -148,7 +149,7 @@ class GumbelSoftmax(Alignment, Scheduled):
         self.first = _checked("temperature", temperature, inclusive=False)
         self.minimum = _checked("minimum", minimum, inclusive=False)
         self.rate = _checked("rate", rate)
-        self.straight_through = straight_through
+        self.straight_through = self.samples = straight_through
         self.begin_step(0)
 
     def begin_step(self, step: int) -> None:

@@ -19,7 +19,7 @@ class Bridge(nn.Module, ABC):
 
     Args:
         source_size: M.
-        source_parts: of each encoder layer, the number of parts in its final state.
+        source_parts: of each layer in ``Encoded.finals``, the number of parts.
         backward_size: size of the encoder's first backward state; 0 if there is none.
         hidden_size: H.
         layers: number of decoder layers.
@@ -56,8 +56,8 @@ class BackwardFirstBridge(Bridge):
         super().__init__()
         if backward_size == 0:
             raise ConfigError(
-                "attention/bridge=backward_first needs a backward state, but encoder.bidirectional is false; "
-                "make it true or take attention/bridge=final"
+                "attention/bridge=backward_first needs a backward state, which this encoder does not have; take a "
+                "bidirectional one (encoder=birnn) or attention/bridge=final"
             )
         self.layers, self.parts = layers, parts
         self.projection = Linear(backward_size, hidden_size)
@@ -73,9 +73,9 @@ class BackwardFirstBridge(Bridge):
 class FinalBridge(Bridge):
     """Each decoder layer begins with the final state of an encoder layer (Luong et al. 2015): the top ones, in order.
 
-    A deeper decoder repeats the encoder's top layer. States go over as they are where the sizes agree; otherwise
-    through a learned projection, of h with a tanh after it. A part that the encoder lacks (an LSTM's cell after a GRU)
-    begins at zero.
+    A deeper decoder repeats the encoder's top layer. An encoder without recurrence has one "layer", the mean of what
+    attention reads. States go over as they are where the sizes agree; otherwise through a learned projection, of h with
+    a tanh after it. A part that the encoder lacks (an LSTM's cell after a GRU) begins at zero.
     """
 
     def __init__(

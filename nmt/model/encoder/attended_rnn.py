@@ -18,7 +18,8 @@ class AttendedRecurrentEncoder(Encoder):
 
     The heads are those of Vaswani et al. 2017 (arXiv:1706.03762v7, section 3.2.2). What the decoder starts from are the
     recurrent encoder's own last states. Differs: there is no feed-forward part and no position but what the recurrence
-    knows; the combination itself is ours, from no paper.
+    knows; the combination itself is ours, from no paper. Where attention reads no states (``none``), this is the
+    recurrent encoder alone: self-attention is idle and does not learn.
 
     Args:
         embedding_size: E.

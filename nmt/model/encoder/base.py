@@ -20,9 +20,10 @@ class Encoded:
         states: [B, S, M] annotations, zero on padding.
         mask: [B, S], True on real tokens, EOS among them.
         lengths: [B], source tokens without EOS (the S of the papers' formulas).
-        finals: of each layer, the last states of its parts (h, and c of an LSTM): [B, M], the forward direction's at
-            the last real position beside the backward direction's at the first.
-        backward_first: [B, M / 2], the top layer's backward state at the first position; None if unidirectional.
+        finals: what the decoder can start from, parts [B, M]. Of a recurrent encoder, for each layer: h (and c of an
+            LSTM), the forward direction's at the last real position beside the backward direction's at the first. Of
+            one without recurrence: one part, the mean over real positions of what attention reads.
+        backward_first: [B, M / 2], the top layer's backward state at the first position; None if none reads backwards.
         values: [B, S, M], zero on padding: what attention reads where that is not ``states``; None where it is.
         tokens: [B, S], the source tokens that were encoded; None where only vectors are known.
     """
@@ -37,7 +38,7 @@ class Encoded:
 
     @property
     def summary(self) -> Tensor:
-        """The fixed-length vector C of a sentence, [B, M]: forward-last beside backward-first of the top layer."""
+        """The fixed-length vector C of a sentence, [B, M]: h of the top layer in ``finals``."""
         return self.finals[-1][0]
 
 
@@ -47,7 +48,7 @@ class Encoder(nn.Module, ABC):
     Attributes:
         size: M, the size of an annotation.
         backward_size: size of ``Encoded.backward_first``; 0 if there is none.
-        final_parts: of each layer, the number of parts in its final state.
+        final_parts: of each layer in ``Encoded.finals``, the number of parts.
     """
 
     size: int

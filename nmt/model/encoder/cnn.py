@@ -26,7 +26,8 @@ class ConvolutionalEncoder(Encoder):
 
     Differs: the authors' code leaves the residual out of a stack's last layer, keeps CNN-c at the size of the
     embeddings and maps CNN-a back to it; here both stacks map once, before the first layer, and keys and values are as
-    large as those of a bidirectional RNN. Where attention compares nothing (``mean``, ``none``), CNN-a is idle.
+    large as those of a bidirectional RNN. Where attention looks at no keys (``none``, ``mean``, ``luong_location``),
+    CNN-a is idle: nothing reads it, and it does not learn.
 
     Args:
         embedding_size: E.

@@ -1,4 +1,4 @@
-"""What encoders without recurrence share: their checks, and the mean from which the decoder starts."""
+"""What encoders share: checks of their options, and the mean in the place of a last state."""
 
 from torch import Tensor
 

@@ -5,10 +5,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from nmt.errors import ConfigError
 from nmt.model.cells import CellName, make_cell
 from nmt.model.dropout import Dropout
 from nmt.model.encoder.base import Encoded, Encoder, mask_from_lengths
+from nmt.model.encoder.common import require_encoder_options
 
 
 @final
@@ -43,11 +43,7 @@ class RecurrentEncoder(Encoder):
         variational_dropout: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("hidden_size", hidden_size), ("layers", layers)):
-            if value < 1:
-                raise ConfigError(f"encoder.{name}={value} is not accepted; it must be at least 1")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"encoder.dropout={dropout} is not accepted; it must be at least 0 and below 1")
+        require_encoder_options(dropout, hidden_size=hidden_size, layers=layers)
         directions = 2 if bidirectional else 1
         self.size = directions * hidden_size
         self.backward_size = hidden_size if bidirectional else 0

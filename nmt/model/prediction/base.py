@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from nmt.errors import ConfigError
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embedding import OutputLayer
 from nmt.model.products import Operand
@@ -83,3 +84,13 @@ class Prediction(nn.Module, ABC):
             label_smoothing: in [0, 1), spread over the whole vocabulary.
             copies: as in :meth:`log_probs`.
         """
+
+
+def require_learning_weights(prediction: str, decoder: Decoder) -> None:
+    """Refuse a decoder whose attention has no weights that the loss of this prediction can teach."""
+    if not decoder.attention.learns:
+        raise ConfigError(
+            f"attention/prediction={prediction} must teach attention its weights, but here there are none "
+            "(attention/alignment=none), all are alike (attention/score=constant), or one position is sampled "
+            "(attention/alignment=sample, gumbel)"
+        )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from nmt.model.attention.base import one_hot_argmax
 from nmt.model.cross_entropy import linear_cross_entropy, token_log_probs
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embedding import OutputLayer
-from nmt.model.prediction.base import Losses, Prediction
+from nmt.model.prediction.base import Losses, Prediction, require_learning_weights
 from nmt.model.products import Operand, arithmetic, current
 
+_ReadRows = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # rows (a target token at a source position) of which readouts are made at once
 _ROWS = 8192
 # numbers in the readouts of all rows above which they are made again for the gradient instead of being kept
@@ -29,7 +30,8 @@ class MarginalPrediction(Prediction):
     r"""Hard attention, learned by its exact marginal likelihood (Deng et al. 2018, arXiv:1807.03756).
 
     In training p(y_t) = sum_j alpha_tj p(y_t | h_j), where p(. | h_j) = softmax(W_o read(s_t, x_t, h_j) + b) reads one
-    annotation. ``top_k`` sums over the k largest alpha_tj only, not renormalised: a lower bound. Smoothing e gives
+    annotation. ``top_k`` sums over the k largest alpha_tj only, not renormalised: a lower bound. Where weights sum to
+    less than 1 (local_p, monotonic), so does p. Smoothing e gives
     (1 - e) (-log p(y_t)) + e sum_j alpha_tj (-mean_v log p(v | h_j)). Dropout on readouts has one mask a token, for
     all its positions.
 
@@ -62,7 +64,7 @@ class MarginalPrediction(Prediction):
         """Refuse a decoder that does not let each position predict by itself.
 
         Raises:
-            ConfigError: its state is made with the context, or its attention is not one distribution.
+            ConfigError: its state is made with the context, or its attention is not one distribution that learns.
         """
         if decoder.updates_with_context:
             raise ConfigError(
@@ -75,8 +77,7 @@ class MarginalPrediction(Prediction):
                 "attention/prediction=marginal needs one distribution over positions, but "
                 f"attention/form={type(decoder.attention).__name__} has several; take attention/form=single"
             )
-        if not decoder.attention.weighs:
-            raise ConfigError("attention/prediction=marginal needs weights, but attention/alignment=none gives none")
+        require_learning_weights("marginal", decoder)
 
     def weights(self, decoded: Decoded) -> Tensor:
         """Return one-hot weights [B, Q, S]."""
@@ -167,7 +168,7 @@ def _annotations(decoded: Decoded) -> Operand:
     return memory.values
 
 
-def _without_keeping(function: Callable[..., Any]) -> Callable[..., Any]:
+def _without_keeping(function: _ReadRows) -> _ReadRows:
     """Return a function, one that draws nothing, whose backward pass makes again what its gradient needs."""
     settings = current()
 

@@ -10,7 +10,7 @@ from nmt.errors import ConfigError
 from nmt.model.cross_entropy import token_log_probs
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embedding import OutputLayer
-from nmt.model.prediction.base import Losses, Prediction
+from nmt.model.prediction.base import Losses, Prediction, require_learning_weights
 from nmt.model.products import Linear, Operand
 
 
@@ -33,12 +33,8 @@ class _Copying(Prediction):
         self.unknown = unknown
 
     def check(self, decoder: Decoder) -> None:
-        """Refuse a decoder without weights."""
-        if not decoder.attention.weighs:
-            raise ConfigError(
-                "attention/prediction=pointer and pointer_generator copy where attention looks, but "
-                "attention/alignment=none gives no weights"
-            )
+        """Refuse a decoder whose weights do not learn from what is copied."""
+        require_learning_weights("pointer and pointer_generator", decoder)
 
     def inputs(self, tokens: Tensor) -> Tensor:
         """Return the ids with those of copied words replaced by the unknown token's."""
@@ -130,6 +126,15 @@ class Pointer(_Copying):
     """
 
     generates = False
+
+    def check(self, decoder: Decoder) -> None:
+        """Refuse a decoder whose weights do not learn, or do not depend on its state."""
+        super().check(decoder)
+        if not decoder.attention.asks:
+            raise ConfigError(
+                "attention/prediction=pointer takes every word from the weights, so they must depend on the decoder's "
+                "state, which attention/score=pooling does not look at"
+            )
 
     def log_probs(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> Tensor:
         """Return log-probabilities [B, Q, V + S]; minus infinity for what is no word of the sentence."""
