@@ -294,7 +294,8 @@ def test_the_loss_falls_to_half_of_what_word_frequencies_leave(variant, cell):
         words = batch.target_out[batch.target_mask & (batch.target_out < TARGET_SIZE)]
         model.output.bias.data = (words.bincount(minlength=TARGET_SIZE) + 0.1).log()
     while len(nlls) < 2 or nlls[-1] >= 0.5 * nlls[0]:
-        assert len(nlls) < 60, "the loss does not fall"
+        # twice what the slowest took under six seeds
+        assert len(nlls) < 32, "the loss does not fall"
         optimizer.zero_grad()
         loss = batch_loss(model, batch, label_smoothing=0.0)
         (loss.loss / loss.tokens).backward()

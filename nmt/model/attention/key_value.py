@@ -16,9 +16,9 @@ class SplitAnnotations(Annotations):
     """[k_j; v_j] = h_j: the first half of a state is its key, the second its value.
 
     Daniluk et al. 2017, arXiv:1702.04521, "key-value attention". Differs: the paper attends to a language model's own
-    past states; here they are the encoder's, and the query is the decoder's whole state. Of a bidirectional RNN the keys
-    are so the forward states, the values the backward ones. Where the encoder gives values of their own, v_j is the
-    second half of those.
+    past states; here they are the encoder's, and the query is the decoder's whole state. So the keys of a
+    bidirectional RNN are its forward states, the values its backward ones. Where the encoder gives values of their own,
+    v_j is the second half of those.
 
     Args:
         source_size: M, even.
