@@ -102,9 +102,7 @@ def build_model(
         encoder=encoder,
         decoder=decoder,
         prediction=prediction,
-        output=_build_output(config, decoder, target_embedding, target_size)
-        if prediction.generates
-        else NoOutputLayer(decoder.readout.size),
+        output=_build_output(config, decoder, target_embedding, target_size, generates=prediction.generates),
     )
 
 
@@ -233,8 +231,14 @@ def _build_self_attention(options: DecoderConfig) -> CausalSelfAttention | None:
     )
 
 
-def _build_output(config: Config, decoder: Decoder, target_embedding: Embedding, target_size: int) -> OutputLayer:
+def _build_output(
+    config: Config, decoder: Decoder, target_embedding: Embedding, target_size: int, *, generates: bool
+) -> OutputLayer:
     tied = config.embedding.tie is not Tie.none
+    if not generates:
+        if config.embedding.tie is Tie.two_way:
+            raise ConfigError("embedding.tie=two_way ties the output layer, but this attention/prediction has none")
+        return NoOutputLayer(decoder.readout.size)
     if tied and decoder.readout.size != config.embedding.size:
         raise ConfigError(
             f"embedding.tie={config.embedding.tie.value} needs attention.readout.size={config.embedding.size} "

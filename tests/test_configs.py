@@ -117,6 +117,7 @@ IMPOSSIBLE = [
     (("attention=hierarchical", "encoder=rnn", "encoder.hidden_size=7"), "needs encoder states of even size .* 7 unit"),
     (("attention/alignment=none",), "context=fixed goes with alignment=none and with no other"),
     (("attention=none", "attention/score=general"), "GeneralScore would never learn; take attention/score=constant"),
+    (("attention=pointer_network", "embedding.tie=two_way"), "tie=two_way ties the output layer, but .* has none"),
     (("attention=none", "attention.coverage=true"), "attention.coverage=true sums weights, but .*none gives none"),
     (
         ("attention=key_value", "encoder.bidirectional=false", "encoder.hidden_size=5"),

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from composed import composed
 
 from nmt.component import build
 from nmt.data.corpus import Corpus, CorpusSource, GoldLinks, ParallelText
@@ -20,7 +21,6 @@ from nmt.data.synthetic.verbs import PAST, PERFECT, PRESENT, PRESENT_MODALS, VER
 from nmt.data.tokenizer import TokenizerTrainer, WordTrainer
 from nmt.data.words import piece_words, split_words
 from nmt.errors import ConfigError
-from tests.composed import composed
 
 SIZES: dict[str, Any] = {"train_sentences": 300, "valid_sentences": 30, "test_sentences": 60, "long_sentences": 15}
 DIRECTIONS = [("en", "de"), ("de", "en")]
