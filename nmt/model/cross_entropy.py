@@ -42,7 +42,11 @@ def linear_cross_entropy(
         label_smoothing: e, in [0, 1).
     """
     if current().fast:
-        return _LinearCrossEntropy.apply(readouts, weight, bias, targets, label_smoothing, current().bf16)
+        # asked here: inside an autograd function gradients are always off, and `needs_input_grad` ignores `no_grad`
+        differentiate = torch.is_grad_enabled()
+        return _LinearCrossEntropy.apply(
+            readouts, weight, bias, targets, label_smoothing, current().bf16, differentiate
+        )
     logits = product(readouts, weight, bias)
     loss = functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
     return loss, functional.cross_entropy(logits.detach(), targets, reduction="none")
@@ -61,7 +65,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float, bf16: bool
+        ctx: Any,
+        readouts: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        bf16: bool,
+        differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
         left, matrix = rounded(readouts, bf16), rounded(weight, bf16)
         nll, logits, probs = readouts.new_empty(len(readouts)), None, None
@@ -69,18 +80,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = max(1, _BLOCK // len(weight))
         for first in range(0, len(readouts), rows):
             block = slice(first, first + rows)
-            gradient = left.new_empty(len(left[block]), len(weight))
+            gradient = left.new_empty(len(left[block]) if differentiate else 0, len(weight))
             for chunk in _chunks(left[block]):
                 logits = _logits(left[block][chunk], matrix, bias, logits)
                 wanted = targets[block][chunk].unsqueeze(1)
                 probs = _softmax(logits, probs)
                 nll[block][chunk] = _log_total(logits, probs) - logits.gather(1, wanted).squeeze(1)
+                if not differentiate:
+                    continue
                 if smoothing:
                     probs -= smoothing / len(weight)
                 probs.scatter_add_(1, wanted, probs.new_full(wanted.shape, smoothing - 1))
                 of_bias += probs.sum(0)
                 gradient[chunk] = probs
-            if any(ctx.needs_input_grad):
+            if differentiate:
                 of_readouts[block] = times_transposed(gradient, matrix.t())
                 total = times_transposed(gradient.t(), left[block].t())
                 # one block's product stays as it is until it is scaled
@@ -99,7 +112,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         dtype = gradients[0].dtype
-        return *(each.to(dtype, copy=True).mul_(gradients[0]) for each in ctx.saved_tensors), None, None, None
+        return *(each.to(dtype, copy=True).mul_(gradients[0]) for each in ctx.saved_tensors), None, None, None, None
 
 
 def _chunks(rows: Tensor) -> list[slice]:

@@ -173,7 +173,9 @@ def test_blocks_make_no_difference(rows, monkeypatch):
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_gradient(smoothing):
     *given, targets = tensors(7)
-    assert torch.autograd.gradcheck(lambda *each: _LinearCrossEntropy.apply(*each, targets, smoothing, False)[0], given)
+    assert torch.autograd.gradcheck(
+        lambda *each: _LinearCrossEntropy.apply(*each, targets, smoothing, False, True)[0], given
+    )
 
 
 def test_inputs_stay_as_they_are():
@@ -189,6 +191,19 @@ def test_without_gradients_the_loss_is_the_same():
         quiet = linear_cross_entropy(*given, targets, 0.1)
     loud = linear_cross_entropy(*given, targets, 0.1)
     assert not quiet[0].requires_grad and all(torch.equal(one, other) for one, other in zip(quiet, loud, strict=True))
+
+
+def test_without_gradients_none_are_computed(monkeypatch):
+    products = []
+    real = cross_entropy.times_transposed
+    monkeypatch.setattr(cross_entropy, "times_transposed", lambda *given: products.append(1) or real(*given))
+    *given, targets = tensors(7)
+    linear_cross_entropy(*given, targets, 0.1)
+    assert len(products) == 3, "logits, and the gradients of readouts and weight"
+    products.clear()
+    with torch.no_grad():
+        linear_cross_entropy(*given, targets, 0.1)
+    assert len(products) == 1
 
 
 def test_extreme_logits_stay_finite():
