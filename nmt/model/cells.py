@@ -1,7 +1,8 @@
 """Recurrent cells: tanh RNN, GRU, LSTM, plain or layer-normalised, with an optional second input inside the recurrence.
 
 A cell's input has two parts. ``inputs`` are known for all steps (embeddings, the layer below): their products leave the
-loop (:meth:`Cell.project`). ``feed`` is known only at its step (a context, Luong's fed readout) and enters inside.
+loop (:meth:`Cell.project`, :meth:`Cell.run`). ``feed`` is known only at its step (a context, Luong's fed readout) and
+enters inside.
 
 Layer normalisation follows Ba et al. 2016 (arXiv:1607.06450v1): the RNN normalises the sum of what input and recurrence
 give (eq. 4); the LSTM the two apart, and its cell once more before its tanh (eqs. 20-22); the GRU the two apart, and in
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nmt.model.products import Linear, Operand, current, rounded, times_transposed
+from nmt.model.products import Linear, Operand, current, rounded, rounded_rows, sum_rows, times_transposed
 
 CellState = tuple[Tensor, ...]
 """(h,) of RNN and GRU, (h, c) of the LSTM; each [.., H]."""
@@ -62,30 +63,31 @@ class Cell(nn.Module, ABC):
     def prepare(self) -> Advance:
         """Return the step function ``(projected input, feed, state) -> state`` for one recurrence."""
 
-    def run(self, projected: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """Run over a whole sequence without feed.
+    def run(self, inputs: Tensor, state: CellState, feeds: Tensor | None = None) -> tuple[Tensor, CellState]:
+        """Run over a whole sequence.
 
         Args:
-            projected: [T, B, G * H], steps first.
+            inputs: [T, B, I], steps first.
             state: the initial state, [B, H] each.
+            feeds: [T, B, F], known beforehand here; None: nothing is fed.
 
         Returns:
             All hidden states [T, B, H], and the state's other parts (the LSTM's cells) likewise.
         """
         advance = self.prepare()
         steps = []
-        for gates in projected.unbind(0):
-            state = advance(gates, None, state)
+        for t, gates in enumerate(self.project(inputs).unbind(0)):
+            state = advance(gates, None if feeds is None else feeds[t], state)
             steps.append(state)
         hidden, *others = (torch.stack(part) for part in zip(*steps, strict=True))
         return hidden, tuple(others)
 
     @classmethod
     def run_together(
-        cls, cells: Sequence["Cell"], projected: Sequence[Tensor], states: Sequence[CellState]
+        cls, cells: Sequence["Cell"], inputs: Sequence[Tensor], states: Sequence[CellState]
     ) -> list[tuple[Tensor, CellState]]:
         """Run cells of this kind over a sequence each, all of one shape, as :meth:`run` does (the two directions)."""
-        return [cell.run(inputs, state) for cell, inputs, state in zip(cells, projected, states, strict=True)]
+        return [cell.run(each, state) for cell, each, state in zip(cells, inputs, states, strict=True)]
 
     def _fused_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
         """Return ``(projected, feed, h) -> pre-activations`` as one product of [feed; h] with [W_feed W_recurrent]."""
@@ -213,22 +215,33 @@ class LSTMCell(Cell):
 
         return advance
 
-    def run(self, projected: Tensor, state: CellState) -> tuple[Tensor, CellState]:
-        """Run over a whole sequence without feed; see :meth:`Cell.run`."""
+    def run(self, inputs: Tensor, state: CellState, feeds: Tensor | None = None) -> tuple[Tensor, CellState]:
+        """Run over a whole sequence; see :meth:`Cell.run`."""
         if not current().fast or self.layer_norm:
-            return super().run(projected, state)
-        return self.run_together([self], [projected], [state])[0]
+            return super().run(inputs, state, feeds)
+        weight = self.input.weight
+        if feeds is not None:
+            assert self.feed is not None
+            inputs, weight = torch.cat([inputs, feeds], -1), torch.cat([weight, self.feed.weight], 1)
+        return self._run_all([self], [inputs], [state], [weight])[0]
 
     @classmethod
     def run_together(
-        cls, cells: Sequence[Cell], projected: Sequence[Tensor], states: Sequence[CellState]
+        cls, cells: Sequence[Cell], inputs: Sequence[Tensor], states: Sequence[CellState]
     ) -> list[tuple[Tensor, CellState]]:
         """Run cells over a sequence each, step by step side by side; see :meth:`Cell.run_together`."""
         if not current().fast or cells[0].layer_norm:
-            return super().run_together(cells, projected, states)
-        weights = [cell.recurrent.weight for cell in cells]
+            return super().run_together(cells, inputs, states)
+        return cls._run_all(cells, inputs, states, [cell.input.weight for cell in cells])
+
+    @staticmethod
+    def _run_all(
+        cells: Sequence[Cell], inputs: Sequence[Tensor], states: Sequence[CellState], weights: Sequence[Tensor]
+    ) -> list[tuple[Tensor, CellState]]:
         first = (torch.stack(part) for part in zip(*states, strict=True))
-        hiddens, memories = _LSTMSequence.apply(current().bf16, *first, *projected, *weights)
+        shared = [(weight, cell.input.bias, cell.recurrent.weight) for cell, weight in zip(cells, weights, strict=True)]
+        given = zip(inputs, *zip(*shared, strict=True), strict=True)
+        hiddens, memories = _LSTMSequence.apply(current().bf16, *first, *(each for layer in given for each in layer))
         return [(hiddens[:, d], (memories[:, d],)) for d in range(len(cells))]
 
     def _normalised_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
@@ -241,7 +254,7 @@ class LSTMCell(Cell):
         return total
 
 
-def _lstm_forward(gates: Tensor, cell: Tensor, hidden: Tensor, new: Tensor, squashed: Tensor) -> None:
+def lstm_forward(gates: Tensor, cell: Tensor, hidden: Tensor, new: Tensor, squashed: Tensor) -> None:
     """Activate ``gates`` [.., 4H] in place; write h', c', tanh(c').
 
     tanh(x) = 2 sigmoid(2 x) - 1: torch vectorises sigmoid several times better on CPUs.
@@ -257,7 +270,7 @@ def _lstm_forward(gates: Tensor, cell: Tensor, hidden: Tensor, new: Tensor, squa
     torch.mul(shown, squashed, out=hidden)
 
 
-def _lstm_backward(
+def lstm_backward(
     gates: Tensor, cell: Tensor, squashed: Tensor, of_hidden: Tensor, of_cell: Tensor, of_gates: Tensor
 ) -> Tensor:
     """Write dL/d(pre-activations) [.., 4H] and return dL/dc of the old cell.
@@ -288,7 +301,7 @@ class _LSTMUpdate(torch.autograd.Function):
         # the caller's sum is a fresh tensor that nothing else reads; still, autograd functions must not change inputs
         gates = gates.clone()
         hidden, new, squashed = (torch.empty_like(cell) for _ in range(3))
-        _lstm_forward(gates, cell, hidden, new, squashed)
+        lstm_forward(gates, cell, hidden, new, squashed)
         ctx.save_for_backward(gates, cell, squashed)
         return hidden, new
 
@@ -298,24 +311,27 @@ class _LSTMUpdate(torch.autograd.Function):
         of_hidden, of_cell = gradients
         gates, cell, squashed = ctx.saved_tensors
         of_gates = torch.empty_like(gates)
-        return of_gates, _lstm_backward(gates, cell, squashed, of_hidden, of_cell, of_gates)
+        return of_gates, lstm_backward(gates, cell, squashed, of_hidden, of_cell, of_gates)
 
 
 class _LSTMSequence(torch.autograd.Function):
     """D LSTM layers side by side, which share all elementwise operations (an encoder's directions; or one layer).
 
-    h_0, c_0 [D, B, H], then D projected inputs [T, B, 4H] and D recurrent weights [4H, H] -> h, c [T, D, B, H]. Forward
-    keeps the activated gates. Backward goes through time with dh_{t-1} = dgates_t U only; a recurrent weight's gradient
-    is one product of all dgates with all h_{t-1}.
+    h_0, c_0 [D, B, H]; then of each layer inputs [T, B, I], weights [4H, I], bias [4H], recurrent weights [4H, H] ->
+    h, c [T, D, B, H]. Forward keeps the activated gates. Backward goes through time with dh_{t-1} = dgates_t U only;
+    the gradients of weights are one product of all dgates with all inputs, or all h_{t-1}.
     """
 
     @staticmethod
     def forward(ctx: Any, bf16: bool, hidden: Tensor, cell: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
-        layers = len(hidden)
-        gates = torch.stack(given[:layers], dim=1)
-        bf16 = bf16 and gates.dtype == torch.float32
-        matrices = [rounded(weight, bf16) for weight in given[layers:]]
-        steps = len(gates)
+        bf16 = bf16 and hidden.dtype == torch.float32
+        inputs, weights, biases, recurrent = given[::4], given[1::4], given[2::4], given[3::4]
+        steps, size = len(inputs[0]), 4 * hidden.shape[2]
+        rows = [rounded_rows(each, bf16) for each in inputs]
+        weights, matrices = ([rounded(weight, bf16) for weight in each] for each in (weights, recurrent))
+        gates = hidden.new_empty(steps, *hidden.shape[:2], size)
+        for d, (left, right, bias) in enumerate(zip(rows, weights, biases, strict=True)):
+            torch.add(times_transposed(left, right).view(steps, -1, size), bias, out=gates[:, d])
         hiddens, cells = (hidden.new_empty(steps + 1, *hidden.shape) for _ in range(2))
         squashed = hidden.new_empty(steps, *hidden.shape)
         hiddens[0], cells[0] = hidden, cell
@@ -323,33 +339,40 @@ class _LSTMSequence(torch.autograd.Function):
             earlier = rounded(hiddens[t], bf16)
             for d, matrix in enumerate(matrices):
                 gates[t, d] += times_transposed(earlier[d], matrix)
-            _lstm_forward(gates[t], cells[t], hiddens[t + 1], cells[t + 1], squashed[t])
+            lstm_forward(gates[t], cells[t], hiddens[t + 1], cells[t + 1], squashed[t])
         ctx.bf16 = bf16
-        ctx.save_for_backward(gates, hiddens, cells, squashed, *matrices)
+        ctx.shapes = [each.shape for each in inputs]
+        ctx.save_for_backward(gates, hiddens, cells, squashed, *rows, *weights, *matrices)
         return hiddens[1:], cells[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         of_hiddens, of_cells = gradients
-        gates, hiddens, cells, squashed, *matrices = ctx.saved_tensors
-        of_gates = torch.empty_like(gates)
-        factors = torch.empty_like(gates, dtype=matrices[0].dtype) if ctx.bf16 else of_gates
+        gates, hiddens, cells, squashed, *given = ctx.saved_tensors
+        layers = len(ctx.shapes)
+        rows, weights, matrices = given[:layers], given[layers : 2 * layers], given[2 * layers :]
+        # layers first, so that each layer's are rows
+        factors = rows[0].new_empty(layers, len(gates), *gates.shape[2:])
+        of_gates = torch.empty_like(gates[0])
         of_hidden, of_cell = torch.zeros_like(hiddens[0]), torch.zeros_like(cells[0])
         for t in reversed(range(len(gates))):
             of_hidden += of_hiddens[t]
             of_cell += of_cells[t]
-            of_cell = _lstm_backward(gates[t], cells[t], squashed[t], of_hidden, of_cell, of_gates[t])
-            if ctx.bf16:
-                factors[t] = of_gates[t]
+            of_cell = lstm_backward(gates[t], cells[t], squashed[t], of_hidden, of_cell, of_gates)
+            factors[:, t] = of_gates
             for d, matrix in enumerate(matrices):
-                of_hidden[d] = times_transposed(factors[t, d], matrix.t())
+                of_hidden[d] = times_transposed(factors[d, t], matrix.t())
         earlier = rounded(hiddens[:-1], ctx.bf16)
-        of_weights = [
-            times_transposed(factors[:, d].flatten(0, 1).t(), earlier[:, d].flatten(0, 1).t()).to(gates.dtype)
-            for d in range(len(matrices))
-        ]
-        return None, of_hidden, of_cell, *of_gates.unbind(1), *of_weights
+        found = []
+        for d, shape in enumerate(ctx.shapes):
+            of_sums = factors[d].flatten(0, 1)
+            of_inputs = times_transposed(of_sums, weights[d].t()) if ctx.needs_input_grad[3 + 4 * d] else None
+            of_weight = times_transposed(of_sums.t(), rows[d].t())
+            of_recurrent = times_transposed(of_sums.t(), earlier[:, d].flatten(0, 1).t())
+            of_all = (None if of_inputs is None else of_inputs.view(shape), of_weight, sum_rows(of_sums), of_recurrent)
+            found += [None if each is None else each.to(gates.dtype) for each in of_all]
+        return None, of_hidden, of_cell, *found
 
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}

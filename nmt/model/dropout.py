@@ -39,6 +39,19 @@ class Dropout(nn.Module):
             return lambda vectors: dropout(vectors, self.rate)
         return _VariationalMask(self.rate)
 
+    def factors(self, like: Tensor, steps: int) -> Tensor | None:
+        """Return what to multiply all steps of a sequence by, [T, B, D], or [1, B, D] where the mask is variational.
+
+        None where nothing is dropped.
+
+        Args:
+            like: vectors [B, D] of one step.
+            steps: T.
+        """
+        if not self.training or self.rate == 0.0:
+            return None
+        return dropout(like.new_ones(1 if self.variational else steps, *like.shape), self.rate)
+
 
 def _keep(vectors: Tensor) -> Tensor:
     return vectors

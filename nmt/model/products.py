@@ -17,7 +17,7 @@ deferral everything is plain autograd, and the tests hold one against the other.
 the result (accumulation inside is in fp32); parameters, sums, softmax and everything elementwise stay in fp32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -65,6 +65,13 @@ def _has_onednn_linear() -> bool:
 _ONEDNN = _has_onednn_linear()
 
 
+def _has_blocks(dtype: torch.dtype) -> bool:
+    """Whether oneDNN can lay out a matrix of that type for its products here; private to torch too."""
+    if not _ONEDNN or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def rounded(tensor: Tensor, bf16: bool) -> Tensor:
     """Return a float32 tensor in bf16 where asked to; others as they are."""
     return tensor.to(torch.bfloat16) if bf16 and tensor.dtype == torch.float32 else tensor
@@ -81,37 +88,52 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
+def rounded_rows(inputs: Tensor, bf16: bool) -> Tensor:
+    """Return [.., k] as rows [n, k], in bf16 where asked to; in one pass over what is not contiguous."""
+    if inputs.is_contiguous() or not bf16 or inputs.dtype != torch.float32:
+        return rounded(_flat(inputs), bf16)
+    return _flat(torch.empty(inputs.shape, dtype=torch.bfloat16, device=inputs.device).copy_(inputs))
+
+
+def sum_rows(rows: Tensor) -> Tensor:
+    """Return the sum [m] of rows [n, m], as a product: in bf16 a CPU adds up ten times as slowly."""
+    return times_transposed(rows.new_ones(1, len(rows)), rows.t()).squeeze(0)
+
+
 class _Product(torch.autograd.Function):
-    """``inputs @ weight^T``: [.., k], [m, k] -> [.., m]."""
+    """``inputs @ weight^T + bias``: [.., k], [m, k], [m] or None -> [.., m]."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bf16: bool) -> Tensor:
-        left, right = rounded(_flat(inputs), bf16), rounded(weight, bf16)
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, bf16: bool) -> Tensor:
+        left, right = rounded_rows(inputs, bf16), rounded(weight, bf16)
         ctx.save_for_backward(left, right)
         ctx.bf16 = bf16
         ctx.shape = inputs.shape
-        return times_transposed(left, right).to(inputs.dtype).view(*inputs.shape[:-1], weight.shape[0])
+        result = times_transposed(left, right)
+        result = result.to(inputs.dtype) if bias is None else torch.add(result, bias)
+        return result.view(*inputs.shape[:-1], weight.shape[0])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         left, right = ctx.saved_tensors
-        given = _flat(gradients[0])
-        gradient = rounded(given, ctx.bf16)
-        of_inputs = of_weight = None
+        dtype, gradient = gradients[0].dtype, rounded_rows(gradients[0], ctx.bf16)
+        of_inputs = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_inputs = times_transposed(gradient, right.t()).to(given.dtype).view(ctx.shape)
+            of_inputs = times_transposed(gradient, right.t()).to(dtype).view(ctx.shape)
         if ctx.needs_input_grad[1]:
-            of_weight = times_transposed(gradient.t(), left.t()).to(given.dtype)
-        return of_inputs, of_weight, None
+            of_weight = times_transposed(gradient.t(), left.t()).to(dtype)
+        if ctx.needs_input_grad[2]:
+            of_bias = sum_rows(gradient).to(dtype)
+        return of_inputs, of_weight, of_bias, None
 
 
 def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute ``inputs @ weight^T + bias`` ([.., k], [m, k], [m] -> [.., m]) in the arithmetic in force."""
     settings = current()
     if settings.fast:
-        result = _Product.apply(inputs, weight, settings.bf16)
-    elif settings.bf16:
+        return _Product.apply(inputs, weight, bias, settings.bf16)
+    if settings.bf16:
         result = functional.linear(inputs.bfloat16(), weight.bfloat16()).to(inputs.dtype)
     else:
         result = functional.linear(inputs, weight)
@@ -189,12 +211,39 @@ class _Step(torch.autograd.Function):
         return of_inputs, None, None
 
 
+def _fixed_product(matrix: Tensor, bias: Tensor | None, *, bf16: bool) -> Callable[[Tensor], Tensor]:
+    """Return ``rows -> rows @ matrix^T + bias`` ([n, k] -> [n, m], in the rows' own type), without a derivative.
+
+    The matrix, [m, k], is rounded and laid out once: on a CPU in the blocks in which oneDNN reads it, which saves more
+    than half of the time of a product with few rows.
+    """
+    matrix, bias = rounded(matrix.detach(), bf16), None if bias is None else bias.detach()
+    if matrix.device.type == "cpu" and matrix.numel() > 0 and _has_blocks(matrix.dtype):
+        blocks = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), None)
+
+        def by_blocks(rows: Tensor) -> Tensor:
+            if not len(rows):
+                return rows.new_empty(0, len(matrix))
+            return torch.ops.mkldnn._linear_pointwise(rounded(rows, bf16), blocks, bias, "none", [], "").to(rows.dtype)
+
+        return by_blocks
+
+    def whole(rows: Tensor) -> Tensor:
+        result = functional.linear(rounded(rows, bf16), matrix)
+        # adds and converts in one pass
+        return result.to(rows.dtype) if bias is None else torch.add(result, bias)
+
+    return whole
+
+
 class Operand:
     """A matrix that many steps multiply by: prepared once, its gradient computed once.
 
     Calling it with ``rows`` gives ``rows @ matrix^T`` where ``transposed`` ([.., k], [m, k] -> [.., m]), else ``rows @
     matrix`` ([.., m] -> [.., k]). A matrix of three axes [B, m, k] belongs to the sentences of a batch, row by row, and
     stays in its own type: such products are small, and their results go through a softmax.
+
+    Made where no gradients are wanted (search), a matrix of two axes is rounded and laid out for its products once.
 
     Args:
         matrix: [m, k], or [B, m, k] with one matrix a sentence.
@@ -208,13 +257,18 @@ class Operand:
         self.bias = bias
         self.transposed = transposed
         self._bf16 = settings.bf16 and matrix.dim() == 2
-        self._ledger = None
-        if settings.fast:
+        self._ledger = self._fixed = None
+        if settings.fast and torch.is_grad_enabled():
             self._ledger = _Ledger(matrix, bf16=self._bf16, transposed=transposed)
             self._anchor = _Anchor.apply(matrix, self._ledger)
+        elif settings.fast and matrix.dim() == 2:
+            self._fixed = _fixed_product(matrix if transposed else matrix.t(), bias, bf16=self._bf16)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Multiply ``rows``; see the class."""
+        if self._fixed is not None and not torch.is_grad_enabled():
+            result = self._fixed(_flat(rows))
+            return result.view(*rows.shape[:-1], result.shape[1])
         result = self._plain(rows) if self._ledger is None else _Step.apply(rows, self._anchor, self._ledger)
         return result if self.bias is None else result + self.bias
 

@@ -62,7 +62,7 @@ def test_a_whole_sequence_equals_the_papers(kind, layer_norm, fast):
     module = make(kind, layer_norm)
     inputs, state = random(T, B, INPUT), make_state(module)
     with arithmetic(fast=fast):
-        hidden, others = module.run(module.project(inputs), state)
+        hidden, others = module.run(inputs, state)
     for part, reference in zip((hidden, *others), expected(module, inputs, state), strict=True):
         assert array(part) == close(reference)
 
@@ -81,7 +81,7 @@ def _gradients(module, whole, *, fast):
     state = tuple(part.requires_grad_() for part in make_state(module))
     with arithmetic(fast=fast):
         if whole:
-            hidden, others = module.run(module.project(inputs), state)
+            hidden, others = module.run(inputs, state)
             parts = [hidden, *others]
         else:
             parts = stepwise(module, inputs, feeds, state)
@@ -122,10 +122,10 @@ def test_lstm_update_leaves_its_inputs_alone():
 
 
 def sequence_tensors(directions):
-    """h_0, c_0 [D, B, H], then the projected inputs and the recurrent weights of each direction."""
+    """h_0, c_0 [D, B, H], then of each direction inputs, weights, bias and recurrent weights."""
     states = [random(directions, 2, 5, seed=seed) for seed in (2, 3)]
-    projected = [random(3, 2, 4 * 5, seed=4 + d) for d in range(directions)]
-    return [*states, *projected, *(random(4 * 5, 5, seed=8 + d) for d in range(directions))]
+    shapes = [(3, 2, 6), (4 * 5, 6), (4 * 5,), (4 * 5, 5)] * directions
+    return [*states, *(random(*shape, seed=4 + number) for number, shape in enumerate(shapes))]
 
 
 @pytest.mark.parametrize("directions", [1, 2])
@@ -143,13 +143,26 @@ def test_lstm_sequence_leaves_its_inputs_alone():
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
+def test_what_is_fed_beforehand_is_fed(kind, layer_norm, fast):
+    module = make(kind, layer_norm, feed_size=FEED)
+    inputs, feeds, state = random(T, B, INPUT), random(T, B, FEED, seed=5), make_state(module)
+    with arithmetic(fast=fast):
+        hidden, others = module.run(inputs, state, feeds)
+        advance, states = module.prepare(), [state]
+        for given in zip(module.project(inputs), feeds, strict=True):
+            states.append(advance(*given, states[-1]))
+    for part, steps in zip((hidden, *others), zip(*states[1:], strict=True), strict=True):
+        assert part.detach().numpy() == close(torch.stack(steps))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
 def test_cells_together_do_what_each_does_alone(kind, layer_norm, fast):
     cells = [randomised(make(kind, layer_norm), seed=seed) for seed in (1, 2)]
     inputs, states = [random(T, B, INPUT, seed=seed) for seed in (3, 4)], [make_state(cells[0])] * 2
-    projected = [cell.project(each) for cell, each in zip(cells, inputs, strict=True)]
     with arithmetic(fast=fast):
-        together = type(cells[0]).run_together(cells, projected, states)
-        alone = [cell.run(*given) for cell, *given in zip(cells, projected, states, strict=True)]
+        together = type(cells[0]).run_together(cells, inputs, states)
+        alone = [cell.run(*given) for cell, *given in zip(cells, inputs, states, strict=True)]
     for one, other in zip(together, alone, strict=True):
         for part, same in zip((one[0], *one[1]), (other[0], *other[1]), strict=True):
             torch.testing.assert_close(part, same, rtol=1e-12, atol=1e-12)
@@ -159,8 +172,8 @@ def test_cells_together_do_what_each_does_alone(kind, layer_norm, fast):
 def test_bf16_is_close(fast):
     module = make("lstm", layer_norm=False).float()
     inputs, state = random(T, B, INPUT).float(), tuple(part.float() for part in make_state(module))
-    exact, _ = module.run(module.project(inputs), state)
+    exact, _ = module.run(inputs, state)
     with arithmetic(bf16=True, fast=fast):
-        rounded, _ = module.run(module.project(inputs), state)
+        rounded, _ = module.run(inputs, state)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).abs().max() < 0.05

@@ -44,7 +44,21 @@ def test_linear_equals_torch(bias, fast):
 
 def test_product_gradient():
     inputs, weight = random(B, N, K).requires_grad_(), random(M, K, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda *given: _Product.apply(*given, False), (inputs, weight))
+    bias = random(M, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *given: _Product.apply(*given, False), (inputs, weight, bias))
+    assert torch.autograd.gradcheck(lambda *given: _Product.apply(*given, None, False), (inputs, weight))
+
+
+def test_a_bias_has_the_sum_of_gradients_in_bf16_too():
+    inputs, weight = random(N, B, K).float().transpose(0, 1).requires_grad_(), random(M, K, seed=1).float()
+    bias = random(M, seed=2).float().requires_grad_()
+    given = random(B, N, M, seed=3).float()
+    with arithmetic(bf16=True):
+        found = product(inputs, weight, bias)
+        found.backward(given)
+    assert found.detach().numpy() == close(inputs.detach() @ weight.t() + bias.detach(), 0.1)
+    assert bias.grad.dtype == torch.float32
+    assert bias.grad.numpy() == close(given.sum((0, 1)), 0.05)
 
 
 def recurrence(matrix, rows, *, transposed):

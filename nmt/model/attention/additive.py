@@ -10,6 +10,7 @@ from nmt.errors import ConfigError
 from nmt.model.attention.base import Keys, Score
 from nmt.model.encoder.base import Encoded
 from nmt.model.products import Linear, current
+from nmt.model.recurrence import AdditiveSteps
 
 
 @final
@@ -37,6 +38,11 @@ class AdditiveScore(Score):
     def prepare(self, source: Encoded) -> Keys:
         """Project the annotations once: U_a h_j, [B, S, A]."""
         return Keys(sentences=self.key(source.states), steps=self.query.prepare())
+
+    def by_hand(self, keys: Keys, steps: int) -> AdditiveSteps:
+        """Return the score with a derivative written by hand."""
+        assert isinstance(keys.sentences, Tensor)
+        return AdditiveSteps(keys.sentences, self.query.weight, self.vector, steps, bf16=current().bf16)
 
     def forward(self, query: Tensor, keys: Keys) -> Tensor:
         """Return scores [B, Q, S]."""

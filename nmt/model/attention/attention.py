@@ -11,6 +11,7 @@ from nmt.model.attention.annotations import Annotations, SharedAnnotations
 from nmt.model.attention.base import Alignment, Attended, Attention, AttentionState, Context, Memory, Score
 from nmt.model.attention.coverage import NoCoverage
 from nmt.model.encoder.base import Encoded
+from nmt.model.recurrence import Attend
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,17 @@ class SingleAttention(Attention):
         weights, past, notes = self.alignment.align(scores, query, memory, positions, past)
         after = (*past, *self.coverage.update(coverage, weights))
         return Attended(self.context(weights, memory.values), weights, after, notes)
+
+    def by_hand(self, memory: Memory, positions: Tensor) -> Attend | None:
+        """Return attention with a derivative written by hand, where score, alignment and context all have one."""
+        if self.recurrent:
+            return None
+        score = self.score.by_hand(memory.keys, len(positions))
+        allowed = self.alignment.allowed(memory, positions)
+        values = self.context.averaged(memory.values)
+        if score is None or allowed is None or values is None:
+            return None
+        return Attend(score, allowed, values, len(positions))
 
     def penalty(self, attended: Attended, nll: Tensor, mask: Tensor) -> Tensor | None:
         """Return the alignment's and coverage's parts of the loss."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nmt.model.encoder.base import Encoded
 from nmt.model.products import Operand
+from nmt.model.recurrence import Attend, StepScore
 
 AttentionState = tuple[Tensor, ...]
 """What attention remembers of past steps, each part [B, K, ..]; empty where every step stands for itself."""
@@ -115,6 +116,10 @@ class Score(nn.Module, ABC):
         """Return the size of the direction in which :meth:`forward_shifted` moves the keys, given H."""
         return query_size
 
+    def by_hand(self, keys: Keys, steps: int) -> StepScore | None:
+        """Return the score with a derivative written by hand, for that many steps; None where there is none."""
+        return None
+
     def forward_shifted(self, query: Tensor, keys: Keys, direction: Tensor, amounts: Tensor) -> Tensor:
         """Return the scores of keys moved along one direction: k_j + a_j d (what coverage does to them).
 
@@ -176,6 +181,13 @@ class Alignment(nn.Module, ABC):
         """Return the weights and the state after them; arguments as in ``forward``, and the state before."""
         return Aligned(self(scores, query, memory, positions), state)
 
+    def allowed(self, memory: Memory, positions: Tensor) -> Tensor | None:
+        """Return the positions [T or 1, B, S] over which the weights at target positions [T] are the scores' softmax.
+
+        None where they are something else, or depend on the query in another way.
+        """
+        return None
+
     def penalty(self, notes: tuple[Tensor, ...], nll: Tensor, mask: Tensor) -> Tensor | None:
         """Return what is added to the loss, summed over real target tokens; None for nothing.
 
@@ -212,6 +224,10 @@ class Context(nn.Module, ABC):
     @abstractmethod
     def prepare(self, source: Encoded) -> Operand | Tensor:
         """Do, once for the batch, all that does not depend on the weights."""
+
+    def averaged(self, values: Operand | Tensor) -> Tensor | None:
+        """Return the vectors [B, S, size] of which contexts are weighted means; None where they are something else."""
+        return None
 
     @abstractmethod
     def forward(self, weights: Tensor, values: Operand | Tensor) -> Tensor:
@@ -272,6 +288,13 @@ class Attention(nn.Module, ABC):
             positions: the target position t of each query: one number for all, or [Q].
             state: what is remembered of the steps before.
         """
+
+    def by_hand(self, memory: Any, positions: Tensor) -> Attend | None:
+        """Return attention with a derivative written by hand, for a recurrence over target positions [T].
+
+        None where there is none.
+        """
+        return None
 
     def penalty(self, attended: Attended, nll: Tensor, mask: Tensor) -> Tensor | None:
         """Return what is added to the loss, summed over real target tokens; None for nothing.

@@ -21,6 +21,11 @@ class WeightedMean(Context):
         """The annotations themselves are the values."""
         return Operand(source.states, transposed=False)
 
+    def averaged(self, values: Operand | Tensor) -> Tensor:
+        """Return the annotations."""
+        assert isinstance(values, Operand)
+        return values.matrix
+
     def forward(self, weights: Tensor, values: Operand | Tensor) -> Tensor:
         """Return contexts [B, Q, M]."""
         assert isinstance(values, Operand)

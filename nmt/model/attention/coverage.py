@@ -68,6 +68,11 @@ class Coverage(NoCoverage, Scheduled):
         """Say whether the loss waits still."""
         self.waits = step < self.loss_after
 
+    @property
+    def settled(self) -> bool:
+        """Whether the loss waits no more."""
+        return not self.waits
+
     def start(self, mask: Tensor, like: Tensor) -> AttentionState:
         """Return zeros [B, 1, S]."""
         return (like.new_zeros(mask.shape).unsqueeze(1),)

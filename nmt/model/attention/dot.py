@@ -8,6 +8,7 @@ from nmt.errors import ConfigError
 from nmt.model.attention.base import Keys, Score
 from nmt.model.encoder.base import Encoded
 from nmt.model.products import Operand
+from nmt.model.recurrence import BilinearSteps
 
 
 def require_equal_sizes(score: str, query_size: int, key_size: int) -> None:
@@ -36,6 +37,11 @@ class DotScore(Score):
     def prepare(self, source: Encoded) -> Keys:
         """The annotations themselves are the keys."""
         return Keys(sentences=Operand(source.states))
+
+    def by_hand(self, keys: Keys, steps: int) -> BilinearSteps:
+        """Return the score with a derivative written by hand."""
+        assert isinstance(keys.sentences, Operand)
+        return BilinearSteps(keys.sentences.matrix, self.scale)
 
     def forward(self, query: Tensor, keys: Keys) -> Tensor:
         """Return scores [B, Q, S]."""

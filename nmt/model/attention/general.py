@@ -7,6 +7,7 @@ from torch import Tensor
 from nmt.model.attention.base import Keys, Score
 from nmt.model.encoder.base import Encoded
 from nmt.model.products import Linear, Operand
+from nmt.model.recurrence import BilinearSteps
 
 
 @final
@@ -20,6 +21,11 @@ class GeneralScore(Score):
     def prepare(self, source: Encoded) -> Keys:
         """Project the annotations once: keys = W_a h_s, [B, S, H]."""
         return Keys(sentences=Operand(self.projection(source.states)))
+
+    def by_hand(self, keys: Keys, steps: int) -> BilinearSteps:
+        """Return the score with a derivative written by hand."""
+        assert isinstance(keys.sentences, Operand)
+        return BilinearSteps(keys.sentences.matrix)
 
     def forward(self, query: Tensor, keys: Keys) -> Tensor:
         """Return scores [B, Q, S]."""

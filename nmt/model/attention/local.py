@@ -41,12 +41,20 @@ class LocalMonotonic(Alignment):
         super().__init__()
         self.window = _check_window(window)
 
+    def allowed(self, memory: Memory, positions: Tensor) -> Tensor:
+        """Return the windows' positions, [T, B, S]."""
+        return self._window(memory, positions).transpose(0, 1)
+
     def forward(self, scores: Tensor, query: Tensor, memory: Memory, positions: Tensor | int) -> Tensor:
         """Return weights [B, Q, S]."""
         # a number is written on the device: to copy it there would make the host wait at every step
         steps = torch.full((1,), positions, device=scores.device) if isinstance(positions, int) else positions
-        inside = _offsets(torch.minimum(steps, _last_word(memory)), memory).abs() <= self.window
-        return masked_softmax(scores, inside & memory.mask.unsqueeze(1))
+        return masked_softmax(scores, self._window(memory, steps))
+
+    def _window(self, memory: Memory, positions: Tensor) -> Tensor:
+        """Return the real positions [B, Q, S] near those of the queries, [Q]."""
+        inside = _offsets(torch.minimum(positions, _last_word(memory)), memory).abs() <= self.window
+        return inside & memory.mask.unsqueeze(1)
 
 
 @final

@@ -8,7 +8,8 @@ from torch.nn import functional
 from nmt.errors import ConfigError
 from nmt.model.attention.base import Keys, Score
 from nmt.model.encoder.base import Encoded
-from nmt.model.products import Linear, Operand
+from nmt.model.products import Linear, Operand, current
+from nmt.model.recurrence import LocationSteps
 
 
 @final
@@ -32,6 +33,11 @@ class LocationScore(Score):
     def prepare(self, source: Encoded) -> Keys:
         """Keep only the number of positions."""
         return Keys(sentences=source.mask, steps=self.rows.prepare())
+
+    def by_hand(self, keys: Keys, steps: int) -> LocationSteps:
+        """Return the score with a derivative written by hand."""
+        assert isinstance(keys.sentences, Tensor)
+        return LocationSteps(self.rows.weight, keys.sentences.shape[1], bf16=current().bf16)
 
     def forward(self, query: Tensor, keys: Keys) -> Tensor:
         """Return scores [B, Q, S], minus infinity beyond ``max_positions``."""

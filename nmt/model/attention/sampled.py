@@ -156,6 +156,11 @@ class GumbelSoftmax(Alignment, Scheduled):
         """Set the temperature of the update after ``step`` others."""
         self.temperature = max(self.minimum, self.first * math.exp(-self.rate * step))
 
+    @property
+    def settled(self) -> bool:
+        """Whether the temperature falls no more."""
+        return self.rate == 0 or self.temperature == self.minimum
+
     def forward(self, scores: Tensor, query: Tensor, memory: Memory, positions: Tensor | int) -> Tensor:
         """Return weights [B, Q, S]."""
         real = memory.mask.unsqueeze(1)

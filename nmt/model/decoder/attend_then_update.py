@@ -8,7 +8,9 @@ from torch import Tensor
 
 from nmt.model.attention import Attended, Attention
 from nmt.model.decoder.base import Decoded, Decoder, DecoderState, join, words_by_step
+from nmt.model.decoder.self_attention import NoSelfAttention
 from nmt.model.encoder.base import Encoded
+from nmt.model.recurrence import FedContexts, run
 
 
 @final
@@ -34,6 +36,30 @@ class AttendThenUpdate(Decoder):
 
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read a whole target; the readouts, which do not enter the recurrence, are made for all steps at once."""
+        plain = type(self.self_attention) is NoSelfAttention
+        if plain and not self.attention.asks and not self.attention.recurrent:
+            return self._at_once(embedded, state)
+        parts = self._parts_by_hand(embedded, state)
+        return self._by_steps(embedded, state) if parts is None else self._by_hand(embedded, state, parts)
+
+    def _at_once(self, embedded: Tensor, state: DecoderState) -> Decoded:
+        """What is read does not depend on the state that asks."""
+        steps = embedded.shape[1]
+        positions = torch.arange(state.position, state.position + steps, device=embedded.device)
+        attended = self.attention(state.top.expand(-1, steps, -1), state.memory, positions, state.attention)
+        outputs, layers = self._update_all(embedded, state, attended.context)
+        after = replace(state, layers=layers, top=outputs[:, -1:], position=state.position + steps)
+        read_states = torch.cat([state.top, outputs[:, :-1]], 1) if self.readout.reads_query else outputs
+        return self._read(read_states, embedded, attended, after)
+
+    def _by_hand(self, embedded: Tensor, state: DecoderState, parts: dict[str, Any]) -> Decoded:
+        found = run(FedContexts(**parts))
+        states, contexts, weights = (part.transpose(0, 1) for part in found[:3])
+        after = self._after(state, found[3:], embedded.shape[1], top=states[:, -1:])
+        read_states = states[:, :-1] if self.readout.reads_query else states[:, 1:]
+        return self._read(read_states, embedded, Attended(contexts, weights, state.attention), after)
+
+    def _by_steps(self, embedded: Tensor, state: DecoderState) -> Decoded:
         steps, read_states = [], []
         for projected in words_by_step(self.project, embedded):
             attended, state, read_state = self._advance(projected, state)

@@ -1,44 +1,71 @@
 """What the two wirings share: the recurrent stack, its state, its start."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nmt.model.attention import Attended, Attention, AttentionState, Prepared
-from nmt.model.cells import Advance, CellName, CellState, make_cell
+from nmt.model.cells import Advance, CellName, CellState, LSTMCell, make_cell
 from nmt.model.decoder.bridge import Bridge
 from nmt.model.decoder.readout import Read, Readout
 from nmt.model.decoder.self_attention import CausalSelfAttention, LookBack, NoSelfAttention, Past
 from nmt.model.dropout import Drop, Dropout
 from nmt.model.encoder.base import Encoded
-from nmt.model.products import Operand
+from nmt.model.products import Operand, current
+from nmt.model.recurrence import Layer
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class Recurrence:
-    """What the steps of one recurrence use, prepared once: products with shared operands, and dropout masks.
+    """What the steps of one recurrence use, each prepared once, when first used: shared operands, and dropout masks.
 
-    Attributes:
-        advance: of each layer, its step function.
-        project: of each layer above the first, the product with its input from below.
-        between: of each layer above the first, dropout on its input from below.
-        look_back: what the top layer's output becomes by looking at those before it.
-        read: the readout.
-        prepare_read: prepares the readout once more, for use outside the recurrence.
-        drop: dropout on the readout.
+    Args:
+        decoder: whose recurrence it is.
     """
 
-    advance: tuple[Advance, ...]
-    project: tuple[Operand, ...]
-    between: tuple[Drop, ...]
-    look_back: LookBack
-    read: Read
-    prepare_read: Callable[[], Read]
-    drop: Drop
+    def __init__(self, decoder: "Decoder") -> None:
+        self._decoder = decoder
+
+    @cached_property
+    def advance(self) -> tuple[Advance, ...]:
+        """Of each layer, its step function."""
+        return tuple(cell.prepare() for cell in self._decoder.cells)  # pyright: ignore
+
+    @cached_property
+    def project(self) -> tuple[Operand, ...]:
+        """Of each layer above the first, the product with its input from below."""
+        return tuple(cell.input.prepare() for cell in self._decoder.cells[1:])  # pyright: ignore
+
+    @cached_property
+    def between(self) -> tuple[Drop, ...]:
+        """Of each layer above the first, dropout on its input from below."""
+        return tuple(self._decoder.dropout.prepare() for _ in self._decoder.cells[1:])  # pyright: ignore
+
+    @cached_property
+    def look_back(self) -> LookBack:
+        """What the top layer's output becomes by looking at those before it."""
+        return self._decoder.self_attention.prepare()
+
+    @cached_property
+    def read(self) -> Read:
+        """The readout."""
+        return self.prepare_read()
+
+    @cached_property
+    def drop(self) -> Drop:
+        """Dropout on the readout."""
+        return self._decoder.dropout.prepare()
+
+    def prepare_read(self) -> Read:
+        """Prepare the readout once more, for use outside the recurrence."""
+        return self._decoder.readout.prepare()
 
 
 @dataclass(frozen=True)
@@ -148,6 +175,8 @@ class Decoder(nn.Module, ABC):
     """
 
     updates_with_context: bool
+    _reads_by_hand: bool = True
+    _told: bool = False
 
     def __init__(
         self,
@@ -187,20 +216,11 @@ class Decoder(nn.Module, ABC):
     def start(self, encoded: Encoded) -> DecoderState:
         """Return the state before the first step, one hypothesis a sentence."""
         layers = tuple(tuple(part.unsqueeze(1) for part in state) for state in self.bridge(encoded))
-        recurrence = Recurrence(
-            advance=tuple(cell.prepare() for cell in self.cells),  # pyright: ignore
-            project=tuple(cell.input.prepare() for cell in self.cells[1:]),  # pyright: ignore
-            between=tuple(self.dropout.prepare() for _ in self.cells[1:]),  # pyright: ignore
-            look_back=self.self_attention.prepare(),
-            read=self.readout.prepare(),
-            prepare_read=self.readout.prepare,
-            drop=self.dropout.prepare(),
-        )
         top = layers[-1][0]
         return DecoderState(
             memory=self.attention.prepare(encoded),
             attention=self.attention.start(encoded),
-            recurrence=recurrence,
+            recurrence=Recurrence(self),
             layers=layers,
             top=top,
             past=self.self_attention.start(top),
@@ -224,6 +244,44 @@ class Decoder(nn.Module, ABC):
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read a whole target, embedded [B, T, E], from a state of one hypothesis a sentence."""
 
+    def _parts_by_hand(self, embedded: Tensor, state: DecoderState) -> dict[str, Any] | None:
+        """Return the stack and attention with derivatives written by hand, as :class:`Unrolled` takes them.
+
+        None where plain arithmetic is asked for, or where one of them has none, which the log tells once.
+        """
+        settings, steps = current(), embedded.shape[1]
+        if not settings.fast:
+            return None
+        positions = torch.arange(state.position, state.position + steps, device=embedded.device)
+        attend = self.attention.by_hand(state.memory, positions)
+        plain = [cell for cell in self.cells if isinstance(cell, LSTMCell) and not cell.layer_norm]
+        missing = {
+            "this attention": attend is None,
+            "cells other than the LSTM without layer normalisation": len(plain) < len(self.cells),
+            "decoder.self_attention": type(self.self_attention) is not NoSelfAttention,
+            "this readout": not self._reads_by_hand,
+        }
+        if attend is None or any(missing.values()):
+            self._tell_slow(", ".join(name for name, is_missing in missing.items() if is_missing))
+            return None
+        words: list[Tensor | None] = [embedded.transpose(0, 1), *(None for _ in self.cells[1:])]
+        states = [tuple(part.squeeze(1) for part in layer) for layer in state.layers]
+        layers = [Layer(*given, steps=steps, bf16=settings.bf16) for given in zip(plain, states, words, strict=True)]
+        masks = [self.dropout.factors(below[0], steps) for below in states[:-1]]
+        return {"layers": layers, "masks": masks, "residual": self.residual, "attend": attend}
+
+    def _tell_slow(self, missing: str) -> None:
+        """Say once, where it is trained, that the decoder goes step by step."""
+        if self.training and torch.is_grad_enabled() and not self._told:
+            log.info("the decoder goes step by step, which is slower: no derivative is written by hand for %s", missing)
+            self._told = True
+
+    def _after(self, state: DecoderState, finals: Sequence[Tensor], steps: int, **changes: Any) -> DecoderState:
+        """Return the state after so many steps that ended in ``finals``, h and c [B, H] of each layer."""
+        parts = [part.unsqueeze(1) for part in finals]
+        layers = tuple(zip(parts[::2], parts[1::2], strict=True))
+        return replace(state, layers=layers, position=state.position + steps, **changes)
+
     def _read(self, states: Tensor, embedded: Tensor, attended: Attended, after: DecoderState) -> Decoded:
         """Make the readouts of these states, words and contexts, dropout applied."""
         use = after.recurrence
@@ -244,6 +302,29 @@ class Decoder(nn.Module, ABC):
             layers.append(advance(project(below), None, old))
             output = layers[-1][0] + below if self.residual else layers[-1][0]
         return replace(self._look_back(output, state), layers=tuple(layers), position=state.position + 1)
+
+    def _update_all(
+        self, embedded: Tensor, state: DecoderState, feeds: Tensor | None = None
+    ) -> tuple[Tensor, tuple[CellState, ...]]:
+        """Advance all layers over a whole target, where what enters the first is known beforehand.
+
+        Args:
+            embedded: [B, T, E].
+            state: of one hypothesis a sentence.
+            feeds: [B, T, F]; None: nothing is fed.
+
+        Returns:
+            The top layer's outputs [B, T, H], and all layers' states at the end.
+        """
+        output, below, layers = embedded, embedded, []
+        for depth, (cell, first) in enumerate(zip(self.cells, state.layers, strict=True)):
+            below = state.recurrence.between[depth - 1](output) if depth else output
+            fed = None if depth or feeds is None else feeds.transpose(0, 1)
+            hidden, others = cell.run(below.transpose(0, 1), tuple(part.squeeze(1) for part in first), fed)  # pyright: ignore
+            layers.append(tuple(part[-1].unsqueeze(1) for part in (hidden, *others)))
+            output = hidden.transpose(0, 1)
+            output = output + below if self.residual and depth else output
+        return output, tuple(layers)
 
     def _look_back(self, output: Tensor, state: DecoderState) -> DecoderState:
         """Return the state with this output [B, K, H] of the top layer, after its look back, on top."""

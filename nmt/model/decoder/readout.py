@@ -26,6 +26,10 @@ class Readout(nn.Module, ABC):
     size: int
     reads_query: bool
 
+    def by_hand(self) -> Tensor | None:
+        """Return W where the readout is tanh(W [context; state]), which has a derivative written by hand; else None."""
+        return None
+
     @abstractmethod
     def prepare(self) -> Read:
         """Return the function to apply, whole or step by step."""
@@ -54,6 +58,10 @@ class AttentionalReadout(Readout):
         super().__init__()
         self.size = _checked_size(size, default_size)
         self.combine = Linear(context_size + hidden_size, self.size, bias=False)
+
+    def by_hand(self) -> Tensor:
+        """Return W_c."""
+        return self.combine.weight
 
     def prepare(self) -> Read:
         """Return the readout function."""

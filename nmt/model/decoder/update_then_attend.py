@@ -6,8 +6,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from nmt.model.attention import Attended
 from nmt.model.decoder.base import Decoded, Decoder, DecoderState, join, words_by_step
 from nmt.model.decoder.readout import Readout
+from nmt.model.recurrence import FedReadouts, Read, run
 
 
 @final
@@ -24,6 +26,7 @@ class UpdateThenAttend(Decoder):
     def __init__(self, *, readout: Readout, input_feeding: bool = True, **options: Any) -> None:
         super().__init__(readout=readout, feed_size=readout.size if input_feeding else 0, **options)
         self.input_feeding = input_feeding
+        self._reads_by_hand = input_feeding and readout.by_hand() is not None
 
     def _first_feed(self, like: Tensor) -> Tensor | None:
         return like.new_zeros(*like.shape[:-1], self.readout.size) if self.input_feeding else None
@@ -37,9 +40,20 @@ class UpdateThenAttend(Decoder):
 
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read a whole target."""
-        if self.input_feeding or self.attention.recurrent:
-            return self._by_steps(embedded, state)
-        return self._at_once(embedded, state)
+        if not self.input_feeding and not self.attention.recurrent:
+            return self._at_once(embedded, state)
+        parts = self._parts_by_hand(embedded, state)
+        return self._by_steps(embedded, state) if parts is None else self._by_hand(embedded, state, parts)
+
+    def _by_hand(self, embedded: Tensor, state: DecoderState, parts: dict[str, Any]) -> Decoded:
+        weight, bf16 = self.readout.by_hand(), parts["layers"][0].bf16
+        assert weight is not None and state.feed is not None
+        steps, first = embedded.shape[1], state.feed.squeeze(1)
+        mask = self.dropout.factors(first, steps)
+        found = run(FedReadouts(**parts, read=Read(weight, first, mask, steps, bf16=bf16)))
+        readouts, states, contexts, weights = (part.transpose(0, 1) for part in found[:4])
+        after = self._after(state, found[4:], steps, top=states[:, -1:], feed=readouts[:, -1:])
+        return Decoded(readouts, states, embedded, Attended(contexts, weights, state.attention), after)
 
     def _by_steps(self, embedded: Tensor, state: DecoderState) -> Decoded:
         steps = []
@@ -56,18 +70,11 @@ class UpdateThenAttend(Decoder):
 
     def _at_once(self, embedded: Tensor, state: DecoderState) -> Decoded:
         use = state.recurrence
-        output, below, layers = embedded, embedded, []
-        for depth, (cell, first) in enumerate(zip(self.cells, state.layers, strict=True)):
-            below = use.between[depth - 1](output) if depth else output
-            projected = cell.project(below.transpose(0, 1))  # pyright: ignore
-            hidden, others = cell.run(projected, tuple(part.squeeze(1) for part in first))  # pyright: ignore
-            layers.append(tuple(part[-1].unsqueeze(1) for part in (hidden, *others)))
-            output = hidden.transpose(0, 1)
-            output = output + below if self.residual and depth else output
+        output, layers = self._update_all(embedded, state)
         tops, past = use.look_back(output.unsqueeze(1), state.past)
         tops = tops.squeeze(1)
         positions = torch.arange(embedded.shape[1], device=embedded.device)
         attended = self.attention(tops, state.memory, positions, state.attention)
         position = state.position + embedded.shape[1]
-        after = replace(state, layers=tuple(layers), top=tops[:, -1:], past=past, position=position)
+        after = replace(state, layers=layers, top=tops[:, -1:], past=past, position=position)
         return self._read(tops, embedded, attended, after)

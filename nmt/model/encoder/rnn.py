@@ -76,9 +76,9 @@ class RecurrentEncoder(Encoder):
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Return the layer's outputs [B, S, M] and each direction's final state parts [B, H]."""
         orders = [states, _reorder(states, reversal)][: len(cells)]
-        projected = [cell.project(inputs.transpose(0, 1)) for cell, inputs in zip(cells, orders, strict=True)]  # pyright: ignore
+        inputs = [order.transpose(0, 1) for order in orders]
         first = [cell.zero_state(states, len(lengths)) for cell in cells]  # pyright: ignore
-        found = type(cells[0]).run_together(list(cells), projected, first)  # pyright: ignore
+        found = type(cells[0]).run_together(list(cells), inputs, first)  # pyright: ignore
         # both directions end at position length - 1 of their own reading order
         rows = torch.arange(len(lengths), device=lengths.device)
         finals = [tuple(part[lengths - 1, rows] for part in (hidden, *others)) for hidden, others in found]

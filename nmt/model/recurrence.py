@@ -1,0 +1,559 @@
+r"""A decoder's recurrence over a whole target, its derivative written by hand.
+
+Autograd writes down every operation of every step, allocates for each, and adds gradients one by one. Here one node
+does all steps, in buffers that hold all steps, [T, B, ..]. Of Luong's wiring with input feeding (arXiv:1508.04025v5),
+for t = 1 .. T, with f_t the fed readout, masks m of dropout, and the words' part W e_t + b made for all steps at once::
+
+    a_t = W e_t + b + [U_f U_h] [f_{t-1}; h_{t-1}]         (i, f, o, g) = squashed a_t
+    c_t = f c_{t-1} + i g,   h_t = o tanh(c_t)
+    alpha_t = softmax(score(h_t, K)),   v_t = sum_j alpha_tj V_j
+    r_t = tanh(W_c [v_t; h_t]),   f_t = m_t r_t
+
+and backwards, for t = T .. 1, with d. the gradients (d. f_t has the part of the loss and that of step t + 1)::
+
+    d(W_c [..]) = d f_t m_t (1 - r_t^2);   [d v_t; d h_t] = W_c^T d(W_c [..])
+    d alpha_tj = V_j . d v_t;   d score_tj = alpha_tj (d alpha_tj - sum_k alpha_tk d alpha_tk)
+    d h_t += sum_j d score_tj K_j, or as the score has it
+    d a_t from d h_t and d c_t (`lstm_backward`);   [d f_{t-1}; d h_{t-1}] = [U_f U_h]^T d a_t
+
+Nothing else is needed to go on. All gradients of what the steps share (U, W, W_c, K, V, the score's parameters) are
+left for the end, where each is one product over all steps: d U = sum_t d a_t [f_{t-1}; h_{t-1}]^T. Bahdanau's wiring
+(arXiv:1409.0473v7) has the same parts in another order: v_t = attention(h_{t-1}) is what is fed, and no readout is
+inside. Layers above the first are fed the output of the layer below.
+
+Only what is asked for most has such parts: the LSTM; scores that define ``by_hand``; the softmax; the mean of the
+values; the readout tanh(W_c [v; h]). A decoder with anything else goes step by step.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nmt.model.cells import CellState, LSTMCell, lstm_backward, lstm_forward
+from nmt.model.products import rounded, rounded_rows, sum_rows, times_transposed
+
+Mask = Tensor | None
+"""Dropout's factors [T or 1, B, D]; None: none."""
+
+
+class Part(ABC):
+    """A part of the step: its forward and backward steps are methods of its subclasses.
+
+    Attributes:
+        tensors: what it differentiates by.
+    """
+
+    tensors: tuple[Tensor, ...]
+
+    def begin(self) -> None:  # noqa: B027
+        """Make the buffers, before the first step."""
+
+    @abstractmethod
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients by ``tensors``, after the last backward step."""
+
+
+class Layer(Part):
+    """One LSTM layer.
+
+    Args:
+        cell: the cell.
+        state: h_0, c_0 [B, H].
+        words: [T, B, E], the first layer's inputs; None for a layer above, all of whose input is fed.
+        steps: T.
+        bf16: products in bf16.
+    """
+
+    def __init__(self, cell: LSTMCell, state: CellState, words: Tensor | None, steps: int, *, bf16: bool) -> None:
+        fed = cell.input if words is None else cell.feed
+        assert fed is not None and cell.input.bias is not None
+        self.tensors = (*state, fed.weight, cell.recurrent.weight, cell.input.bias)
+        if words is not None:
+            self.tensors += (words, cell.input.weight)
+        self.steps, self.fed_size, self.bf16 = steps, fed.weight.shape[1], bf16
+
+    def begin(self) -> None:
+        """Make the buffers."""
+        hidden, cell, fed, recurrent, bias, *first = self.tensors
+        low = torch.bfloat16 if self.bf16 else hidden.dtype
+        self.matrix = torch.cat([rounded(fed, self.bf16), rounded(recurrent, self.bf16)], 1)
+        batch, size = hidden.shape
+        self.inputs = hidden.new_empty(self.steps, batch, self.fed_size + size, dtype=low)
+        self.inputs[0, :, self.fed_size :] = hidden
+        self.words, self.gates = None, bias.expand(self.steps, batch, -1)
+        if first:
+            self.words, self.word_matrix = rounded_rows(first[0], self.bf16), rounded(first[1], self.bf16)
+            projected = times_transposed(self.words, self.word_matrix)
+            self.gates = torch.add(projected, bias).view(self.steps, batch, -1)
+        else:
+            self.gates = self.gates.contiguous()
+        self.hiddens, self.squashed = (hidden.new_empty(self.steps, batch, size) for _ in range(2))
+        self.cells = hidden.new_empty(self.steps + 1, batch, size)
+        self.cells[0] = cell
+
+    def step(self, t: int) -> Tensor:
+        """Make h_t [B, H] of what was fed."""
+        gates, hidden = self.gates[t], self.hiddens[t]
+        gates += times_transposed(self.inputs[t], self.matrix)
+        lstm_forward(gates, self.cells[t], hidden, self.cells[t + 1], self.squashed[t])
+        if t + 1 < self.steps:
+            self.inputs[t + 1, :, self.fed_size :] = hidden
+        return hidden
+
+    def feed(self, t: int, vectors: Tensor) -> None:
+        """Note what step t is fed, [B, D]."""
+        if t < self.steps:
+            self.inputs[t, :, : self.fed_size] = vectors
+
+    def final(self) -> CellState:
+        """Return h_T, c_T."""
+        return self.hiddens[-1], self.cells[-1]
+
+    def begin_back(self, of_hidden: Tensor | None, of_cell: Tensor | None) -> None:
+        """Make the buffers of the gradients, given those of the last state."""
+        self.factors = torch.empty_like(self.gates, dtype=self.inputs.dtype)
+        self.of_gates = torch.empty_like(self.gates[0])
+        zeros = torch.zeros_like(self.hiddens[0])
+        self.of_recurrent: Tensor = zeros if of_hidden is None else of_hidden
+        self.of_cell = zeros if of_cell is None else of_cell
+
+    def back(self, t: int, of_hidden: Tensor) -> Tensor:
+        """Return the gradient of what was fed [B, D], given that of h_t by all that is above."""
+        total = of_hidden + self.of_recurrent
+        of_gates = self.of_gates if self.bf16 else self.factors[t]
+        self.of_cell = lstm_backward(self.gates[t], self.cells[t], self.squashed[t], total, self.of_cell, of_gates)
+        if self.bf16:
+            self.factors[t] = of_gates
+        of_inputs = times_transposed(self.factors[t], self.matrix.t())
+        self.of_recurrent = of_inputs[:, self.fed_size :]
+        return of_inputs[:, : self.fed_size]
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients."""
+        dtype, factors = self.gates.dtype, self.factors.flatten(0, 1)
+        of_matrix = times_transposed(factors.t(), self.inputs.flatten(0, 1).t()).to(dtype)
+        of_bias = sum_rows(factors).to(dtype)
+        shared = self.of_recurrent.to(dtype), self.of_cell, *of_matrix.tensor_split([self.fed_size], 1), of_bias
+        if self.words is None:
+            return shared
+        of_words = times_transposed(factors, self.word_matrix.t()).to(dtype).view(self.tensors[5].shape)
+        return *shared, of_words, times_transposed(factors.t(), self.words.t()).to(dtype)
+
+
+class StepScore(Part):
+    """A score whose derivative is written by hand."""
+
+    @abstractmethod
+    def step(self, t: int, query: Tensor) -> Tensor:
+        """Return the scores [B, S] of the query [B, H]; a new tensor."""
+
+    @abstractmethod
+    def back(self, t: int, of_scores: Tensor) -> Tensor | None:
+        """Return the gradient of the query [B, H], given that of the scores [B, S]; None where it does not ask."""
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Return nothing: :meth:`totals` does."""
+        return ()
+
+    @abstractmethod
+    def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients by ``tensors``, given all queries [T, B, H] and all gradients of scores [T, B, S]."""
+
+
+class BilinearSteps(StepScore):
+    """score_j = s K_j . q, with q scaled by ``scale``.
+
+    Args:
+        keys: K [B, S, H].
+        scale: s.
+    """
+
+    def __init__(self, keys: Tensor, scale: float = 1.0) -> None:
+        self.tensors, self.scale = (keys,), scale
+
+    def step(self, t: int, query: Tensor) -> Tensor:
+        """Return scores [B, S]."""
+        scores = torch.bmm(query.unsqueeze(1), self.tensors[0].transpose(1, 2)).squeeze(1)
+        return scores if self.scale == 1.0 else scores.mul_(self.scale)
+
+    def back(self, t: int, of_scores: Tensor) -> Tensor:
+        """Return the query's gradient."""
+        of_query = torch.bmm(of_scores.unsqueeze(1), self.tensors[0]).squeeze(1)
+        return of_query if self.scale == 1.0 else of_query.mul_(self.scale)
+
+    def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor]:
+        """Return the keys' gradient, sum_t s d score_t q_t^T."""
+        of_keys = over_steps(of_scores, queries)
+        return (of_keys if self.scale == 1.0 else of_keys.mul_(self.scale),)
+
+
+class AdditiveSteps(StepScore):
+    """score_j = v . u_j with u_j = tanh(W q + K_j): d K_j = d score_j v (1 - u_j^2) and d W q = sum_j d K_j.
+
+    Args:
+        keys: K [B, S, A].
+        weight: W [A, H].
+        vector: v [A].
+        steps: T.
+        bf16: the product in bf16.
+    """
+
+    def __init__(self, keys: Tensor, weight: Tensor, vector: Tensor, steps: int, *, bf16: bool) -> None:
+        self.tensors, self.steps, self.bf16 = (keys, weight, vector), steps, bf16
+
+    def begin(self) -> None:
+        """Make the buffers."""
+        keys, weight, _ = self.tensors
+        self.matrix = rounded(weight, self.bf16)
+        self.hidden = keys.new_empty(self.steps, *keys.shape)
+        self.of_projected = self.matrix.new_empty(self.steps, len(keys), keys.shape[2])
+        self.of_keys, self.of_vector = torch.zeros_like(keys), torch.zeros_like(self.tensors[2])
+
+    def step(self, t: int, query: Tensor) -> Tensor:
+        """Return scores [B, S]."""
+        projected = times_transposed(rounded(query, self.bf16), self.matrix).to(query.dtype)
+        hidden = torch.add(projected.unsqueeze(1), self.tensors[0], out=self.hidden[t])
+        return tanh_(hidden) @ self.tensors[2]
+
+    def back(self, t: int, of_scores: Tensor) -> Tensor:
+        """Return the query's gradient."""
+        hidden, vector = self.hidden[t], self.tensors[2]
+        self.of_vector += hidden.flatten(0, 1).t() @ of_scores.flatten()
+        of_sum = torch.addcmul(vector, hidden.square(), vector, value=-1).mul_(of_scores.unsqueeze(2))
+        self.of_keys += of_sum
+        self.of_projected[t] = of_sum.sum(1)
+        return times_transposed(self.of_projected[t], self.matrix.t()).to(of_scores.dtype)
+
+    def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of K, W, v."""
+        flat = rounded(queries, self.bf16).flatten(0, 1)
+        of_weight = times_transposed(self.of_projected.flatten(0, 1).t(), flat.t()).to(queries.dtype)
+        return self.of_keys, of_weight, self.of_vector
+
+
+class LocationSteps(StepScore):
+    """score_j = W_j . q for the first rows of W, minus infinity beyond them.
+
+    Args:
+        weight: W [L, H].
+        positions: S.
+        bf16: the product in bf16.
+    """
+
+    def __init__(self, weight: Tensor, positions: int, *, bf16: bool) -> None:
+        self.tensors, self.positions, self.bf16 = (weight,), positions, bf16
+
+    def begin(self) -> None:
+        """Round the rows that are used."""
+        self.matrix = rounded(self.tensors[0][: self.positions], self.bf16)
+
+    def step(self, t: int, query: Tensor) -> Tensor:
+        """Return scores [B, S]."""
+        scores = query.new_full((len(query), self.positions), float("-inf"))
+        scores[:, : len(self.matrix)] = times_transposed(rounded(query, self.bf16), self.matrix)
+        return scores
+
+    def back(self, t: int, of_scores: Tensor) -> Tensor:
+        """Return the query's gradient."""
+        known = rounded(of_scores[:, : len(self.matrix)], self.bf16)
+        return times_transposed(known, self.matrix.t()).to(of_scores.dtype)
+
+    def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor]:
+        """Return the gradient of W."""
+        given = rounded(of_scores[..., : len(self.matrix)].flatten(0, 1), self.bf16)
+        of_rows = times_transposed(given.t(), rounded(queries, self.bf16).flatten(0, 1).t())
+        of_weight = torch.zeros_like(self.tensors[0])
+        of_weight[: len(of_rows)] = of_rows
+        return (of_weight,)
+
+
+class Attend(Part):
+    """alpha = softmax of scores over some positions; context = sum_j alpha_j V_j.
+
+    Args:
+        score: the score.
+        allowed: [T or 1, B, S], True on the positions that may have weight; where there are none, or only such as the
+            score forbids, all weights are 0.
+        values: V [B, S, M].
+        steps: T.
+    """
+
+    def __init__(self, score: StepScore, allowed: Tensor, values: Tensor, steps: int) -> None:
+        self.score, self.allowed, self.steps = score, allowed, steps
+        self.tensors = (*score.tensors, values)
+
+    def begin(self) -> None:
+        """Make the buffers."""
+        self.score.begin()
+        self.values = self.tensors[-1]
+        batch, positions, size = self.values.shape
+        self.weights = self.values.new_empty(self.steps, batch, positions)
+        self.contexts = self.values.new_empty(self.steps, batch, size)
+        # the lowest number: what is added to it vanishes in rounding
+        lowest = torch.finfo(self.values.dtype).min
+        self.factors = self.allowed.to(self.values.dtype)
+        self.padding = torch.zeros_like(self.factors).masked_fill_(~self.allowed, lowest)
+
+    def step(self, t: int, query: Tensor) -> Tensor:
+        """Return the context [B, M] of the query [B, H]."""
+        scores = self.score.step(t, query).add_(at_step(self.padding, t))
+        weights = torch.softmax(scores, 1, out=self.weights[t]).mul_(at_step(self.factors, t))
+        torch.bmm(weights.unsqueeze(1), self.values, out=self.contexts[t].unsqueeze(1))
+        return self.contexts[t]
+
+    def begin_back(self) -> None:
+        """Make the buffers of the gradients."""
+        self.of_contexts, self.of_scores = torch.empty_like(self.contexts), torch.empty_like(self.weights)
+
+    def back(self, t: int, of_context: Tensor, of_weights: Tensor | None) -> Tensor | None:
+        """Return the query's gradient [B, H], given those of the context, and of the weights from elsewhere."""
+        self.of_contexts[t] = of_context
+        weights = self.weights[t]
+        # a row times a matrix, not a matrix times a column, which takes a CPU ten times as long
+        given = torch.bmm(self.of_contexts[t].unsqueeze(1), self.values.transpose(1, 2)).squeeze(1)
+        if of_weights is not None:
+            given += of_weights
+        weighted = weights * given
+        of_scores = torch.addcmul(weighted, weights, weighted.sum(1, keepdim=True), value=-1, out=self.of_scores[t])
+        return self.score.back(t, of_scores)
+
+    def finish(self, queries: Tensor) -> None:
+        """Note the queries [T, B, H] of all steps."""
+        self._queries = queries
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the score, and of the values: sum_t alpha_t d v_t^T."""
+        return *self.score.totals(self._queries, self.of_scores), over_steps(self.weights, self.of_contexts)
+
+
+class Read(Part):
+    """r = m tanh(W_c [v; h]), with m the mask of dropout.
+
+    Args:
+        weight: W_c [F, M + H].
+        first: the readout before the first, [B, F].
+        mask: of dropout.
+        steps: T.
+        bf16: the product in bf16.
+    """
+
+    def __init__(self, weight: Tensor, first: Tensor, mask: Mask, steps: int, *, bf16: bool) -> None:
+        self.tensors, self.mask, self.steps, self.bf16 = (weight, first), mask, steps, bf16
+
+    def begin(self) -> None:
+        """Make the buffers."""
+        weight, first = self.tensors
+        self.matrix = rounded(weight, self.bf16)
+        self.inputs = self.matrix.new_empty(self.steps, len(first), weight.shape[1])
+        self.plain = first.new_empty(self.steps, *first.shape)
+        self.readouts = self.plain if self.mask is None else torch.empty_like(self.plain)
+
+    def step(self, t: int, context: Tensor, hidden: Tensor) -> Tensor:
+        """Return the readout [B, F]."""
+        size = context.shape[1]
+        self.inputs[t, :, :size] = context
+        self.inputs[t, :, size:] = hidden
+        plain = tanh_(self.plain[t].copy_(times_transposed(self.inputs[t], self.matrix)))
+        return plain if self.mask is None else torch.mul(plain, at_step(self.mask, t), out=self.readouts[t])
+
+    def begin_back(self) -> None:
+        """Make the buffer of the gradients."""
+        self.of_sums = self.inputs.new_empty(self.plain.shape)
+
+    def back(self, t: int, of_readout: Tensor) -> Tensor:
+        """Return the gradient of [v; h], given that of the readout, which is overwritten."""
+        if self.mask is not None:
+            of_readout *= at_step(self.mask, t)
+        self.of_sums[t] = of_readout.addcmul_(of_readout, self.plain[t].square(), value=-1)
+        return times_transposed(self.of_sums[t], self.matrix.t())
+
+    def finish(self, of_first: Tensor) -> None:
+        """Note the gradient of the readout before the first."""
+        self._of_first = of_first
+
+    def gradients(self) -> tuple[Tensor, Tensor]:
+        """Return the gradients of W_c and of the readout before the first."""
+        sums, inputs = self.of_sums.flatten(0, 1), self.inputs.flatten(0, 1)
+        return times_transposed(sums.t(), inputs.t()).to(self.plain.dtype), self._of_first.to(self.plain.dtype)
+
+
+class Unrolled(ABC):
+    """All steps of a stack of layers with attention.
+
+    Args:
+        layers: lowest first.
+        masks: of dropout on what layers above the first are fed.
+        residual: add what a layer above the first is fed to its output.
+        attend: the attention.
+    """
+
+    def __init__(self, layers: Sequence[Layer], masks: Sequence[Mask], *, residual: bool, attend: Attend) -> None:
+        self.layers, self.masks, self.residual, self.attend = layers, masks, residual, attend
+        self.steps = attend.steps
+        self.parts: tuple[Part, ...] = (*layers, attend)
+
+    @abstractmethod
+    def forward(self) -> tuple[Tensor, ...]:
+        """Go through all steps; return the outputs [T, B, ..]."""
+
+    @abstractmethod
+    def backward(self, *gradients: Tensor | None) -> None:
+        """Go back through all steps, given the gradients of the outputs, None for 0, and of the last states."""
+
+    def finals(self) -> tuple[Tensor, ...]:
+        """Return the last states of all layers."""
+        return tuple(part for layer in self.layers for part in layer.final())
+
+    def _update(self, t: int) -> Tensor:
+        """Advance all layers; return the top's output [B, H]."""
+        output = self.layers[0].step(t)
+        for layer, mask in zip(self.layers[1:], self.masks, strict=True):
+            below = output if mask is None else output * at_step(mask, t)
+            layer.feed(t, below)
+            output = layer.step(t) + below if self.residual else layer.step(t)
+        return output
+
+    def _update_back(self, t: int, of_output: Tensor) -> Tensor:
+        """Return the gradient of what the first layer was fed, given that of the top's output."""
+        for layer, mask in zip(self.layers[:0:-1], self.masks[::-1], strict=True):
+            of_below = layer.back(t, of_output).to(of_output.dtype)
+            of_below = of_below + of_output if self.residual else of_below
+            of_output = of_below if mask is None else of_below * at_step(mask, t)
+        return self.layers[0].back(t, of_output)
+
+    def _begin_back(self, of_finals: Sequence[Tensor | None]) -> None:
+        self.attend.begin_back()
+        for layer, of_hidden, of_cell in zip(self.layers, of_finals[::2], of_finals[1::2], strict=True):
+            layer.begin_back(of_hidden, of_cell)
+
+
+class FedReadouts(Unrolled):
+    """Luong's wiring: update with the last readout, attend with the new state, read.
+
+    Outputs: readouts, states, contexts, weights.
+
+    Args:
+        read: the readout.
+    """
+
+    def __init__(self, *args: Any, read: Read, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.read = read
+        self.parts += (read,)
+
+    def forward(self) -> tuple[Tensor, ...]:
+        """Go through all steps."""
+        first = self.layers[0]
+        first.feed(0, self.read.tensors[1])
+        self.outputs = first.hiddens if len(self.layers) == 1 else torch.empty_like(self.layers[-1].hiddens)
+        for t in range(self.steps):
+            output = self._update(t)
+            if len(self.layers) > 1:
+                self.outputs[t] = output
+            first.feed(t + 1, self.read.step(t, self.attend.step(t, output), output))
+        return self.read.readouts, self.outputs, self.attend.contexts, self.attend.weights
+
+    def backward(self, *gradients: Tensor | None) -> None:
+        """Go back through all steps."""
+        of_readouts, of_states, of_contexts, of_weights, *of_finals = gradients
+        self.read.begin_back()
+        self._begin_back(of_finals)
+        size = self.attend.contexts.shape[2]
+        of_fed = torch.zeros_like(self.read.plain[0])
+        for t in reversed(range(self.steps)):
+            of_readout = of_fed.to(self.read.plain.dtype, copy=True)
+            if of_readouts is not None:
+                of_readout += of_readouts[t]
+            of_both = self.read.back(t, of_readout).to(self.read.plain.dtype)
+            of_context, of_output = of_both[:, :size], of_both[:, size:]
+            add_step(of_context, of_contexts, t)
+            add_step(of_output, of_states, t)
+            of_query = self.attend.back(t, of_context, None if of_weights is None else of_weights[t])
+            of_fed = self._update_back(t, of_output if of_query is None else of_query.add_(of_output))
+        self.attend.finish(self.outputs)
+        self.read.finish(of_fed)
+
+
+class FedContexts(Unrolled):
+    """Bahdanau's wiring: attend with the old state, update with what was read.
+
+    Outputs: states from the one before the first step on [T + 1, B, H], contexts, weights.
+    """
+
+    def forward(self) -> tuple[Tensor, ...]:
+        """Go through all steps."""
+        top = self.layers[-1]
+        self.states = top.hiddens.new_empty(self.steps + 1, *top.hiddens.shape[1:])
+        self.states[0] = top.tensors[0]
+        for t in range(self.steps):
+            self.layers[0].feed(t, self.attend.step(t, self.states[t]))
+            self.states[t + 1] = self._update(t)
+        return self.states, self.attend.contexts, self.attend.weights
+
+    def backward(self, *gradients: Tensor | None) -> None:
+        """Go back through all steps."""
+        of_states, of_contexts, of_weights, *of_finals = gradients
+        self._begin_back(of_finals)
+        of_output = torch.zeros_like(self.states[0])
+        for t in reversed(range(self.steps)):
+            add_step(of_output, of_states, t + 1)
+            of_context = self._update_back(t, of_output).to(of_output.dtype)
+            if of_contexts is not None:
+                of_context = of_context + of_contexts[t]
+            of_query = self.attend.back(t, of_context, None if of_weights is None else of_weights[t])
+            of_output = torch.zeros_like(self.states[0]) if of_query is None else of_query
+        add_step(of_output, of_states, 0)
+        # the first query is the top layer's first state
+        self.layers[-1].of_recurrent = self.layers[-1].of_recurrent + of_output
+        self.attend.finish(self.states[:-1])
+
+
+class _Whole(torch.autograd.Function):
+    """One node for a :class:`Unrolled`; its tensors are given once more for autograd to see."""
+
+    @staticmethod
+    def forward(ctx: Any, recurrence: Unrolled, *tensors: Tensor) -> tuple[Tensor, ...]:
+        for part in recurrence.parts:
+            part.begin()
+        outputs = recurrence.forward()
+        ctx.recurrence = recurrence
+        ctx.set_materialize_grads(False)
+        # as new tensors: the recurrence would own what owns it
+        return tuple(output.view_as(output) for output in (*outputs, *recurrence.finals()))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        recurrence: Unrolled = ctx.recurrence
+        recurrence.backward(*gradients)
+        return None, *(gradient for part in recurrence.parts for gradient in part.gradients())
+
+
+def run(recurrence: Unrolled) -> tuple[Tensor, ...]:
+    """Go through all steps; return the recurrence's outputs, and h_T, c_T [B, H] of each layer."""
+    return _Whole.apply(recurrence, *(tensor for part in recurrence.parts for tensor in part.tensors))
+
+
+def over_steps(left: Tensor, right: Tensor) -> Tensor:
+    """Return sum_t left_t right_t^T of each sentence: [T, B, m], [T, B, k] -> [B, m, k]."""
+    return torch.bmm(left.permute(1, 2, 0), right.transpose(0, 1))
+
+
+def at_step(mask: Tensor, t: int) -> Tensor:
+    """Return step t of what is [T or 1, B, D]."""
+    return mask[t if len(mask) > 1 else 0]
+
+
+def add_step(total: Tensor, more: Tensor | None, t: int) -> None:
+    """Add step t of a gradient [T, ..], None for 0."""
+    if more is not None:
+        total += more[t]
+
+
+def tanh_(values: Tensor) -> Tensor:
+    """Squash in place: tanh(x) = 2 sigmoid(2 x) - 1, several times faster than torch's tanh on CPUs."""
+    return values.mul_(2).sigmoid_().mul_(2).sub_(1)
