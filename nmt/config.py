@@ -184,8 +184,11 @@ class TrainingConfig:
     log_every: int = 50
     # extra checkpoints between validations, in minutes
     checkpoint_minutes: float = 10.0
-    # the deferred-gradient products of nmt.model.products; false: plain autograd (the same model, slower)
+    # derivatives written by hand (nmt.model.recurrence, products); false: plain autograd, the same model but slower
     fast: bool = True
+    # on CUDA: forward and backward passes as CUDA graphs, one for each shape of a batch, of which padding leaves few;
+    # off, as it has been tested without a GPU only
+    cuda_graphs: bool = False
 
 
 @dataclass

@@ -581,7 +581,7 @@ def copying(draw: Draw, steps: int, *, sentences: int | None = None) -> Both:
     criterion = module.CopyGeneratorLoss(text.V, force_copy=False, unk_index=0, ignore_index=1, eps=0.0)
     real = torch.ones_like(ids, dtype=torch.bool)
     losses = ours.losses(decoded, output, ids, real, label_smoothing=0.0, copies=text.copies)
-    theirs, mine = {"nll": criterion(found, align.flatten(), known.flatten())}, {"nll": losses.nll}
+    theirs, mine = {"nll": criterion(found, align.flatten(), known.flatten())}, {"nll": losses.nll.flatten()}
     for b in range(draw.B):
         columns = text.columns(b)
         theirs[f"P, sentence {b}"] = collapsed[b][:, columns[0]]

@@ -10,11 +10,12 @@ import torch
 from nmt.assemble import resolve_device, resolve_precision
 from nmt.cli.environment import describe_environment, git_revision
 from nmt.cli.logs import to_file
+from nmt.cli.memory import give_back
 from nmt.cli.preparation import Setting, count_parameters, goes_on, limits, prepare
 from nmt.cli.results import evaluate_and_write, summary
 from nmt.cli.validation import Validation
 from nmt.config import Config, flatten, to_plain
-from nmt.data import Batch, TokenBatches
+from nmt.data import Batch, Corpus, TokenBatches
 from nmt.model import TranslationModel, arithmetic
 from nmt.run_folder import RunFolder
 from nmt.training import (
@@ -59,16 +60,28 @@ def _run(config: Config, folder: RunFolder, *, device: torch.device, bf16: bool)
     """Train to the end and evaluate."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    setting = prepare(config, folder, device=device, bf16=bf16)
-    result, padding = _train(setting)
+    corpus, parameters, training = _trained(config, folder, device=device, bf16=bf16)
+    give_back()
     evaluate_and_write(
         folder,
-        setting.corpus,
-        training={**_training_summary(result), "padding": padding},
-        parameters=count_parameters(setting.model),
+        corpus,
+        training=training,
+        parameters=parameters,
         environment=describe_environment(device, bf16=bf16),
         git=git_revision(),
     )
+
+
+def _trained(
+    config: Config, folder: RunFolder, *, device: torch.device, bf16: bool
+) -> tuple[Corpus, int, dict[str, Any]]:
+    """Train to the end; return the corpus, the number of parameters and what the training came to.
+
+    The training's model and optimiser are gone then, so that the memory they had serves the evaluation.
+    """
+    setting = prepare(config, folder, device=device, bf16=bf16)
+    result, padding = _train(setting)
+    return setting.corpus, count_parameters(setting.model), {**_training_summary(result), "padding": padding}
 
 
 def _forget_log(folder: RunFolder) -> None:
@@ -124,6 +137,7 @@ def _train(setting: Setting) -> tuple[FitResult, float]:
             clip_norm=options.clip_norm,
             log_every=options.log_every,
             checkpoint_minutes=options.checkpoint_minutes,
+            cuda_graphs=options.cuda_graphs,
         )
         board.hparams(_hyperparameters(setting.config), {f"hparam/valid_{k}": v for k, v in result.best.items()})
     # the epoch whose batches are known: another would have to be segmented and sorted for this alone

@@ -37,7 +37,7 @@ class Batch:
         copies: [B, S] int64, the target id that each source position is a copy of (EOS of EOS), padded with PAD; None
             where nothing is copied.
         links: [4, N] int64, of each link between tokens the pair, the target and the source position, and the number of
-            links that this target position has; None where alignments are not trained.
+            links that this target position has, 0 where there is no link; None where alignments are not trained.
     """
 
     source: Tensor
@@ -57,13 +57,58 @@ class Batch:
         """[B, T] bool, True on real tokens."""
         return length_mask(self.target_lengths, self.target_out.shape[1])
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that there are, by name."""
+        names = ("source", "source_lengths", "target_in", "target_out", "target_lengths", "copies", "links")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch with its tensors on ``device``."""
-        names = ("source", "source_lengths", "target_in", "target_out", "target_lengths")
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        copies = None if self.copies is None else self.copies.to(device, non_blocking=True)
-        links = None if self.links is None else self.links.to(device, non_blocking=True)
-        return replace(self, **moved, copies=copies, links=links)
+        """Return the batch with its tensors on ``device``; the host waits for no copy."""
+        import torch
+
+        given = self.pinned() if torch.device(device).type == "cuda" else self
+        return replace(given, **{name: each.to(device, non_blocking=True) for name, each in given.tensors.items()})
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory from which a CUDA device copies while the host goes on, where it is on a CPU."""
+        if self.source.device.type != "cpu":
+            return self
+        return replace(self, **{name: each.pin_memory() for name, each in self.tensors.items()})
+
+    def copy_(self, batch: Batch) -> None:
+        """Overwrite the tensors with those of a batch of the same shape; the host waits for no copy from a pinned one.
+
+        The number of target tokens stays.
+        """
+        given = batch.tensors
+        for name, tensor in self.tensors.items():
+            tensor.copy_(given[name], non_blocking=True)
+
+    def padded(self, sentences: int, source: int, target: int, links: int = 0) -> Batch:
+        """Return the batch with at least so many sentences, source and target positions, and links where it has any.
+
+        A sentence added is EOS and nothing else in the source, and has no target, so that no loss depends on it.
+        """
+        from torch.nn import functional
+
+        more = max(sentences - len(self), 0)
+
+        def wide(tokens: Tensor, width: int, first: int) -> Tensor:
+            padded = functional.pad(tokens, (0, max(width - tokens.shape[1], 0), 0, more), value=PAD)
+            padded[len(self) :, 0] = first
+            return padded
+
+        return Batch(
+            source=wide(self.source, source, EOS),
+            source_lengths=functional.pad(self.source_lengths, (0, more), value=1),
+            target_in=wide(self.target_in, target, BOS),
+            target_out=wide(self.target_out, target, PAD),
+            target_lengths=functional.pad(self.target_lengths, (0, more)),
+            target_tokens=self.target_tokens,
+            copies=None if self.copies is None else wide(self.copies, source, EOS),
+            links=None if self.links is None else functional.pad(self.links, (0, max(links - self.links.shape[1], 0))),
+        )
 
 
 def length_mask(lengths: Tensor, width: int) -> Tensor:
@@ -115,10 +160,13 @@ class FlatSequences:
 
     def select(self, indices: np.ndarray) -> FlatSequences:
         """Return the sequences at ``indices``, in that order."""
-        chunks = [self.gather(indices[start : start + _CHUNK]) for start in range(0, len(indices), _CHUNK)]
-        values = np.concatenate([np.zeros(0, np.int32), *(chunk[0] for chunk in chunks)])
-        lengths = np.concatenate([np.zeros(0, np.int64), *(chunk[1] for chunk in chunks)])
-        return FlatSequences(values, _starts(lengths, closed=True))
+        indices = np.asarray(indices, np.int64)
+        offsets = _starts(self.lengths[indices], closed=True)
+        ids = np.empty(int(offsets[-1]), np.int32)
+        for start in range(0, len(indices), _CHUNK):
+            chosen = indices[start : start + _CHUNK]
+            ids[offsets[start] : offsets[start + len(chosen)]] = self.gather(chosen)[0]
+        return FlatSequences(ids, offsets)
 
     def padded(self, indices: np.ndarray, *, first: Sequence[int] = (), last: Sequence[int] = ()) -> np.ndarray:
         """Return the sequences at ``indices`` as rows [B, width] int64: ``first + ids + last``, padded with PAD."""

@@ -27,10 +27,17 @@ from nmt.model.products import current, product, rounded, times_transposed
 _CHUNK, _DEVICE_CHUNK = 256, 4096
 # elements of logits whose gradients are kept until one product takes them all
 _BLOCK = 2**24
+# what torch leaves out of a cross-entropy
+_IGNORED = -100
 
 
 def linear_cross_entropy(
-    readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, label_smoothing: float
+    readouts: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    label_smoothing: float,
+    real: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return a linear layer's summed smoothed loss, and each token's nll [n] without gradient.
 
@@ -40,13 +47,15 @@ def linear_cross_entropy(
         bias: [V].
         targets: [n] ids.
         label_smoothing: e, in [0, 1).
+        real: [n], False on rows that count for nothing, whose nll is 0; None where all count.
     """
     if current().fast:
         # asked here: inside an autograd function gradients are always off, and `needs_input_grad` ignores `no_grad`
         differentiate = torch.is_grad_enabled()
         return _LinearCrossEntropy.apply(
-            readouts, weight, bias, targets, label_smoothing, current().bf16, differentiate
+            readouts, weight, bias, targets, real, label_smoothing, current().bf16, differentiate
         )
+    targets = targets if real is None else torch.where(real, targets, _IGNORED)
     logits = product(readouts, weight, bias)
     loss = functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
     return loss, functional.cross_entropy(logits.detach(), targets, reduction="none")
@@ -64,12 +73,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """See the module's docstring."""
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - as autograd functions are called
         ctx: Any,
         readouts: Tensor,
         weight: Tensor,
         bias: Tensor,
         targets: Tensor,
+        real: Tensor | None,
         smoothing: float,
         bf16: bool,
         differentiate: bool,
@@ -91,6 +101,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if smoothing:
                     probs -= smoothing / len(weight)
                 probs.scatter_add_(1, wanted, probs.new_full(wanted.shape, smoothing - 1))
+                if real is not None:
+                    probs *= real[block][chunk].unsqueeze(1)
                 of_bias += probs.sum(0)
                 gradient[chunk] = probs
             if differentiate:
@@ -99,20 +111,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 # one block's product stays as it is until it is scaled
                 of_weight = total if of_weight is None else of_weight.to(weight.dtype).add_(total)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)
+        nll = nll if real is None else torch.where(real, nll, 0.0)
         ctx.mark_non_differentiable(nll)
         loss = nll.sum()
         if smoothing:
             # mean_v z_v = mean_v(W_v) h + mean(b), so Z - mean_v z_v needs no logits
             mean = readouts @ weight.mean(0) + bias.mean()
             chosen = (readouts * weight.index_select(0, targets)).sum(1) + bias.index_select(0, targets)
-            loss = loss + smoothing * (chosen - mean).sum()
+            added = chosen - mean if real is None else torch.where(real, chosen - mean, 0.0)
+            loss = loss + smoothing * added.sum()
         return loss, nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         dtype = gradients[0].dtype
-        return *(each.to(dtype, copy=True).mul_(gradients[0]) for each in ctx.saved_tensors), None, None, None, None
+        return *(each.to(dtype, copy=True).mul_(gradients[0]) for each in ctx.saved_tensors), *(None,) * 5
 
 
 def _chunks(rows: Tensor) -> list[slice]:

@@ -15,6 +15,16 @@ class Scheduled(ABC):
         Nothing of it is in a checkpoint, so that a training resumed at ``step`` does the same as one never stopped.
         """
 
+    @property
+    @abstractmethod
+    def settled(self) -> bool:
+        """Whether all later steps will prepare the same as the last did."""
+
+
+def settled(model: nn.Module) -> bool:
+    """Whether every scheduled part of the model is settled."""
+    return all(module.settled for module in model.modules() if isinstance(module, Scheduled))
+
 
 def begin_step(model: nn.Module, step: int) -> None:
     """Tell every scheduled part of the model that the update after ``step`` others begins."""

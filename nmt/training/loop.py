@@ -6,11 +6,12 @@ What comes next follows from the session's state alone, so that a training kille
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,10 @@ from torch.optim import Optimizer
 from nmt.data.batches import Batch, TokenBatches
 from nmt.model.scheduled import begin_step
 from nmt.training.averaging import Averaging
+from nmt.training.graphs import Graphs, own_stream
 from nmt.training.interruption import Interrupted, Interruption
 from nmt.training.log import Log
-from nmt.training.loss import BatchLoss
+from nmt.training.loss import LossFunction, add_gradients
 from nmt.training.meter import WARM_STEPS
 from nmt.training.schedule import Schedule
 from nmt.training.session import Session
@@ -31,9 +33,6 @@ from nmt.training.validation import AfterValidation, Validate, Validation, run_v
 __all__ = ["FitResult", "Interrupted", "StepResult", "fit", "train_step"]
 
 log = logging.getLogger(__name__)
-
-
-LossFunction = Callable[[Any, Batch], BatchLoss]
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ def fit(
     clip_norm: float | None = None,
     log_every: int = 50,
     checkpoint_minutes: float = 10.0,
+    cuda_graphs: bool = False,
 ) -> FitResult:
     """Train ``model`` until a limit is reached, from the checkpoint ``last`` in ``checkpoints`` on where there is one.
 
@@ -117,6 +117,8 @@ def fit(
         clip_norm: longest gradient, in the norm over all parameters; None for any.
         log_every: steps between training records.
         checkpoint_minutes: minutes after which ``last`` is saved between validations.
+        cuda_graphs: on a CUDA device, make gradients by :class:`nmt.training.graphs.Graphs`; the batches are then
+            :class:`~nmt.data.batches.Batch` in main memory.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; ``last`` is saved.
@@ -126,29 +128,31 @@ def fit(
     session = Session(
         model=model, optimizer=optimizer, schedule=schedule, averaging=averaging, logs=logs, folder=checkpoints
     )
+    graphs = Graphs(model, loss_function) if cuda_graphs and session.device.type == "cuda" else None
     validation = Validation(validate, after_validation, validate_every, select)
     updates = _updates(batches, session.state, accumulate)
     interruption = Interruption()
     model.train()
-    try:
-        while True:
-            interruption.check()
-            if validation.due(session.state):
-                run_validation(session, validation, interruption)
-                session.save_last()
-            reason = limits.reached(session.state)
-            if reason is not None:
-                break
-            _advance(session, next(updates), loss_function=loss_function, clip_norm=clip_norm)
-            _report(session, limits, log_every)
-            if time.perf_counter() - session.saved_at >= 60 * checkpoint_minutes:
-                session.save_last()
-        return _finish(session, validation, interruption, reason)
-    except Interrupted:
-        session.save_last()
-        raise
-    finally:
-        interruption.close()
+    with nullcontext() if graphs is None else own_stream(session.device):
+        try:
+            while True:
+                interruption.check()
+                if validation.due(session.state):
+                    run_validation(session, validation, interruption)
+                    session.save_last()
+                reason = limits.reached(session.state)
+                if reason is not None:
+                    break
+                _advance(session, next(updates), loss_function=loss_function, clip_norm=clip_norm, graphs=graphs)
+                _report(session, limits, log_every)
+                if time.perf_counter() - session.saved_at >= 60 * checkpoint_minutes:
+                    session.save_last()
+            return _finish(session, validation, interruption, reason)
+        except Interrupted:
+            session.save_last()
+            raise
+        finally:
+            interruption.close()
 
 
 def train_step(
@@ -158,19 +162,30 @@ def train_step(
     *,
     loss_function: LossFunction,
     clip_norm: float | None = None,
+    graphs: Graphs | None = None,
 ) -> StepResult:
-    """Make one update, from the summed loss of all ``batches`` over their real target tokens; waits for nothing."""
+    """Make one update, from the summed loss of all ``batches`` over their real target tokens; waits for nothing.
+
+    Args:
+        model: the model.
+        optimizer: over its parameters.
+        batches: at least one.
+        loss_function: gives the loss of a batch on the model's device.
+        clip_norm: longest gradient; None for any.
+        graphs: makes the gradients, with the same model and loss; None: operation by operation.
+    """
     device = next(model.parameters()).device
     tokens = sum(batch.target_tokens for batch in batches)
-    optimizer.zero_grad(set_to_none=True)
+    # graphs add to gradients that stay where they are
+    optimizer.zero_grad(set_to_none=graphs is None)
     sums = torch.zeros(4, dtype=torch.float64, device=device)
+    # written by the device: to copy a number there would make the host wait
+    total = torch.full((), float(tokens), device=device)
     for batch in batches:
-        losses = loss_function(model, batch.to(device))
-        (losses.loss / tokens).backward()
-        sums[0] += losses.loss.detach()
-        sums[1] += losses.nll.detach()
-        if losses.attention is not None:
-            sums[3] += losses.attention
+        if graphs is None:
+            add_gradients(model, loss_function, batch.to(device), total, sums)
+        else:
+            graphs.add_gradients(batch, total, sums)
     sums[2] = nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip_norm is None else clip_norm)
     optimizer.step()
     return StepResult(sums, tokens)
@@ -190,13 +205,20 @@ def _updates(batches: TokenBatches, state: TrainingState, accumulate: int) -> It
         epoch, position = epoch + 1, 0
 
 
-def _advance(session: Session, update: _Update, *, loss_function: LossFunction, clip_norm: float | None) -> None:
+def _advance(
+    session: Session, update: _Update, *, loss_function: LossFunction, clip_norm: float | None, graphs: Graphs | None
+) -> None:
     """Make an update and count it."""
     state = session.state
     session.set_learning_rate()
     begin_step(session.model, state.step)
     result = train_step(
-        session.model, session.optimizer, update.batches, loss_function=loss_function, clip_norm=clip_norm
+        session.model,
+        session.optimizer,
+        update.batches,
+        loss_function=loss_function,
+        clip_norm=clip_norm,
+        graphs=graphs,
     )
     state.step += 1
     state.epoch, state.batch, state.progress = update.epoch, update.batch, update.progress

@@ -1,6 +1,7 @@
 """The loss of a batch: what the model's prediction says of the targets, and what attention adds."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,28 @@ class BatchLoss(NamedTuple):
     attention: Tensor | None = None
 
 
+LossFunction = Callable[[Any, Batch], BatchLoss]
+
+
+def add_gradients(model: Any, loss_function: LossFunction, batch: Batch, tokens: Tensor, sums: Tensor) -> None:
+    """Add the gradients of a batch's loss, divided by ``tokens``, to the parameters'; waits for nothing.
+
+    Args:
+        model: the model.
+        loss_function: gives the loss.
+        batch: on the model's device, as all that follows.
+        tokens: a number without axes.
+        sums: [4] float64, to which those of the batch are added in place, as :class:`nmt.training.meter.Meter` takes
+            them but for the gradient's norm.
+    """
+    losses = loss_function(model, batch)
+    (losses.loss / tokens).backward()
+    sums[0] += losses.loss.detach()
+    sums[1] += losses.nll.detach()
+    if losses.attention is not None:
+        sums[3] += losses.attention
+
+
 def batch_loss(
     model: TranslationModel, batch: Batch, label_smoothing: float, *, guided_alignment: float = 0.0
 ) -> BatchLoss:
@@ -42,8 +65,7 @@ def batch_loss(
     found = BatchLoss(losses.loss, losses.nll.sum(), batch.target_tokens)
     if not model.training:
         return found
-    nll = losses.nll.new_zeros(mask.shape).masked_scatter(mask, losses.nll)
-    added = model.decoder.attention.penalty(decoded.attended, nll, mask)
+    added = model.decoder.attention.penalty(decoded.attended, losses.nll, mask)
     if batch.links is not None:
         guided = guided_alignment * guided_alignment_loss(decoded.weights, batch.links)
         added = guided if added is None else added + guided
@@ -59,8 +81,9 @@ def guided_alignment_loss(weights: Tensor, links: Tensor) -> Tensor:
 
     Args:
         weights: alpha, [B, T, S].
-        links: [4, N], as ``Batch.links``.
+        links: [4, N], as ``Batch.links``; where the last number is 0 there is none.
     """
     pairs, targets, sources, counts = links
     linked = weights[pairs, targets, sources]
-    return -(linked.clamp(min=torch.finfo(linked.dtype).tiny).log() / counts).sum()
+    shares = linked.clamp(min=torch.finfo(linked.dtype).tiny).log() / counts.clamp_min(1)
+    return -torch.where(counts > 0, shares, 0.0).sum()

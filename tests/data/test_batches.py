@@ -63,6 +63,42 @@ def test_to_keeps_everything(pairs):
     assert torch.equal(moved.target_in, batch.target_in)
 
 
+def test_padding_adds_sentences_without_a_target_and_leaves_the_others(lists):
+    flat = EncodedPairs.from_lists(*lists)
+    links = FlatSequences.from_lists(
+        [[0, 0] if source and target else [] for source, target in zip(*lists, strict=True)]
+    )
+    batch = EncodedPairs(flat.source, flat.target, flat.source, links).batch([5, 0, 17])
+    (rows, S), T, N = batch.source.shape, batch.target_in.shape[1], batch.links.shape[1]  # noqa: N806
+    wide = batch.padded(5, S + 2, T + 3, links=N + 1)
+    widths = {"source": S, "copies": S, "target_in": T, "target_out": T}
+    for name, width in widths.items():
+        old, new = getattr(batch, name), getattr(wide, name)
+        assert torch.equal(new[:rows, :width], old) and not (new[:rows, width:] != PAD).any()
+    for name, first in {"source": EOS, "copies": EOS, "target_in": BOS, "target_out": PAD}.items():
+        assert getattr(wide, name)[rows:, 0].tolist() == [first] * 2
+        assert not (getattr(wide, name)[rows:, 1:] != PAD).any()
+    assert wide.source_lengths.tolist() == [*batch.source_lengths.tolist(), 1, 1]
+    assert wide.target_lengths.tolist() == [*batch.target_lengths.tolist(), 0, 0]
+    assert wide.source.shape == (5, S + 2) and wide.target_out.shape == (5, T + 3)
+    assert wide.target_tokens == batch.target_tokens == wide.target_mask.sum()
+    assert torch.equal(wide.links[:, :N], batch.links) and wide.links[:, N:].tolist() == [[0]] * 4
+
+
+def test_padding_never_cuts(pairs):
+    batch = pairs.batch([5, 0, 17])
+    same = batch.padded(1, 1, 1)
+    assert all(torch.equal(same.tensors[name], tensor) for name, tensor in batch.tensors.items())
+
+
+def test_a_batch_is_overwritten_by_another(pairs):
+    one, other = pairs.batch([5, 0]).padded(3, 90, 90), pairs.batch([1, 2]).padded(3, 90, 90)
+    kept = one.source.data_ptr()
+    one.copy_(other)
+    assert all(torch.equal(one.tensors[name], tensor) for name, tensor in other.tensors.items())
+    assert one.source.data_ptr() == kept
+
+
 def test_flat_sequences_select_and_concatenate(lists):
     flat = FlatSequences.from_lists(lists[0])
     assert [flat[i] for i in range(50)] == lists[0][:50]

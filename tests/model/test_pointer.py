@@ -83,16 +83,16 @@ def test_losses_of_the_generator_equal_the_paper(variant, smoothing, fast):
         found = model.losses(
             decoded, batch.target_out, batch.target_mask, label_smoothing=smoothing, copies=batch.copies
         )
-    loss, start = 0.0, 0
+    loss = 0.0
     for b, rows, tokens in sentences(batch):
         weights, copies = array(decoded.weights[b, :tokens, :rows]), batch.copies[b, :rows].tolist()
         given = logits_of(model, decoded, b, tokens), [gates(model, decoded, b, t) for t in range(tokens)], weights
         targets = batch.target_out[b, :tokens].tolist()
         expected = objectives.pointer_generator_loss(*given, copies, targets, smoothing)
         loss += expected.loss
-        assert found.nll[start : start + tokens].sum().item() == pytest.approx(expected.nll, rel=1e-12)
-        start += tokens
-    assert start == len(found.nll) and found.loss.item() == pytest.approx(loss, rel=1e-12)
+        assert found.nll[b, :tokens].sum().item() == pytest.approx(expected.nll, rel=1e-12)
+        assert not found.nll[b, tokens:].any()
+    assert found.loss.item() == pytest.approx(loss, rel=1e-12)
     assert loss < 1e3
 
 
@@ -120,17 +120,16 @@ def test_a_pointer_network_equals_the_paper(variant):
     decoded, log_probs = predicted(model, batch)
     # smoothing changes nothing
     options = {"label_smoothing": 0.3, "copies": batch.copies}
-    found, start = model.losses(decoded, batch.target_out, batch.target_mask, **options), 0
+    found = model.losses(decoded, batch.target_out, batch.target_mask, **options)
     for b, rows, tokens in sentences(COPIED):
         weights, copies = array(decoded.weights[b, :tokens, :rows]), COPIED.copies[b, :rows].tolist()
         expected = objectives.pointer_loss(weights, copies, COPIED.target_out[b, :tokens].tolist(), V)
-        assert found.nll[start : start + tokens].sum().item() == pytest.approx(expected.nll, rel=1e-12)
+        assert found.nll[b, :tokens].sum().item() == pytest.approx(expected.nll, rel=1e-12)
         for t, alpha in enumerate(weights):
             distribution = objectives.pointer(alpha, copies, V)
             assert array(log_probs[b, t].exp()) == close(
                 np.pad(distribution, (0, log_probs.shape[-1] - len(distribution)))
             )
-        start += tokens
     assert found.loss.item() == pytest.approx(found.nll.sum().item())
     assert isinstance(model.output, NoOutputLayer) and not list(model.output.parameters())
 
@@ -141,7 +140,7 @@ def test_the_loss_is_what_the_steps_say(variant):
     decoded, log_probs = predicted(model, batch)
     losses = model.losses(decoded, batch.target_out, batch.target_mask, label_smoothing=0.0, copies=batch.copies)
     chosen = log_probs.gather(2, batch.target_out.unsqueeze(2)).squeeze(2)[batch.target_mask]
-    assert_same({"nll": losses.nll}, {"nll": -chosen})
+    assert_same({"nll": losses.nll[batch.target_mask]}, {"nll": -chosen})
 
 
 def test_a_copied_word_is_read_as_the_unknown_one():
@@ -192,7 +191,7 @@ def test_weights_of_zero_leave_loss_and_gradient_finite(kind):
     losses = prediction.losses(decoded, output, targets, mask, label_smoothing=0.1, copies=copies)
     losses.loss.backward()
     assert losses.loss.isfinite() and weights.grad.isfinite().all()
-    assert losses.nll[0] > 80 and losses.nll[1] < 20
+    assert losses.nll[0, 0] > 80 and losses.nll[0, 1] < 20
     assert all(each.grad is None or each.grad.isfinite().all() for each in prediction.parameters())
 
 

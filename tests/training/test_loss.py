@@ -174,7 +174,7 @@ def test_blocks_make_no_difference(rows, monkeypatch):
 def test_gradient(smoothing):
     *given, targets = tensors(7)
     assert torch.autograd.gradcheck(
-        lambda *each: _LinearCrossEntropy.apply(*each, targets, smoothing, False, True)[0], given
+        lambda *each: _LinearCrossEntropy.apply(*each, targets, None, smoothing, False, True)[0], given
     )
 
 

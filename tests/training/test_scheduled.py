@@ -24,6 +24,10 @@ class Cooling(nn.Module, Scheduled):
     def begin_step(self, step):
         self.steps.append(step)
 
+    @property
+    def settled(self):
+        return False
+
     def forward(self, inputs):
         return inputs * 0.9 ** self.steps[-1] if self.training else inputs
 

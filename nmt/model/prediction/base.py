@@ -1,6 +1,7 @@
 """What predicts the next target token."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -12,7 +13,12 @@ from nmt.model.products import Operand
 
 
 class Losses(NamedTuple):
-    """The loss minimised, summed over real target tokens; and the plain nll of each [n], without gradient."""
+    """The losses of given targets.
+
+    Attributes:
+        loss: the loss minimised, summed over real target tokens.
+        nll: [B, T], the plain negative log-likelihood of each, without gradient; 0 on padding.
+    """
 
     loss: Tensor
     nll: Tensor
@@ -62,6 +68,13 @@ class Prediction(nn.Module, ABC):
             output: the output layer's, maps readouts to logits.
             copies: [B, S], the target token that each source position is a copy of; None where ``copies`` is False.
         """
+
+    def prepare(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> Callable[[slice], Tensor]:
+        """Return ``sentences -> log-probabilities`` [B', Q, V] of one slice of the batch at a time.
+
+        Arguments as in :meth:`log_probs`. A prediction that can do without those of the whole batch overrides it.
+        """
+        return self.log_probs(decoded, output, copies).__getitem__
 
     @abstractmethod
     def losses(

@@ -16,6 +16,7 @@ from nmt.model.cross_entropy import linear_cross_entropy, token_log_probs
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embedding import OutputLayer
 from nmt.model.prediction.base import Losses, Prediction, require_learning_weights
+from nmt.model.prediction.rows import Rows
 from nmt.model.products import Operand, arithmetic, current
 
 _ReadRows = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -99,26 +100,28 @@ class MarginalPrediction(Prediction):
     ) -> Losses:
         """Return the losses: of the mixture in training mode, else of the position with the largest weight."""
         assert output.weight is not None
+        rows = Rows.of(mask)
         if not self.training:
-            chosen = self._hard_readouts(decoded)[mask]
-            return Losses(*linear_cross_entropy(chosen, output.weight, output.bias, targets[mask], label_smoothing))
+            given = rows.take(self._hard_readouts(decoded)), output.weight, output.bias, rows.take(targets)
+            loss, nll = linear_cross_entropy(*given, label_smoothing, rows.real)
+            return Losses(loss, rows.spread(nll))
         memory = decoded.state.memory
         assert isinstance(memory, Memory)
-        sentences = mask.nonzero()[:, 0]
+        sentences = rows.take(_numbers(mask))
         # padding behind everything real, so that each token has a real position first
-        ranked = decoded.weights[mask].masked_fill(~memory.mask[sentences], -1.0)
+        ranked = rows.take(decoded.weights).masked_fill(~memory.mask.index_select(0, sentences), -1.0)
         alpha, positions = ranked.topk(min(self.top_k or ranked.shape[1], ranked.shape[1]))
-        used = (alpha > 0).index_fill(1, alpha.new_zeros(1, dtype=torch.long), True)
-        tokens = used.nonzero()[:, 0]
-        places = (sentences.unsqueeze(1) * ranked.shape[1] + positions)[used]
-        log_prob, mean = self._choices(decoded, output, targets[mask], mask, tokens, places)
+        choices = Rows.of((alpha > 0).index_fill(1, alpha.new_zeros(1, dtype=torch.long), True))
+        tokens = choices.take(_numbers(alpha))
+        places = choices.take(sentences.unsqueeze(1) * ranked.shape[1] + positions)
+        log_prob, mean = self._choices(decoded, output, rows.take(targets), rows, tokens, places)
 
-        weights = alpha[used]
+        weights = choices.take(alpha)
         joint = weights.clamp_min(torch.finfo(weights.dtype).tiny).log() + log_prob
-        nll = -torch.full_like(alpha, float("-inf")).masked_scatter(used, joint).logsumexp(-1)
+        nll = rows.spread(-choices.spread(joint, float("-inf")).logsumexp(-1))
         loss = (1 - label_smoothing) * nll.sum()
         if label_smoothing:
-            loss = loss - label_smoothing * (weights * mean).sum()
+            loss = loss - label_smoothing * rows.spread(choices.spread(weights * mean).sum(-1)).sum()
         return Losses(loss, nll.detach())
 
     def _hard_readouts(self, decoded: Decoded) -> Tensor:
@@ -128,7 +131,7 @@ class MarginalPrediction(Prediction):
         return use.drop(use.read(decoded.states, decoded.embedded, context))
 
     def _choices(
-        self, decoded: Decoded, output: OutputLayer, targets: Tensor, mask: Tensor, tokens: Tensor, places: Tensor
+        self, decoded: Decoded, output: OutputLayer, targets: Tensor, rows: Rows, tokens: Tensor, places: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return log p(y_t | h_j) and mean_v log p(v | h_j), [rows] each.
 
@@ -136,16 +139,16 @@ class MarginalPrediction(Prediction):
             decoded: all steps.
             output: the output layer.
             targets: [n].
-            mask: [B, T].
+            rows: the n tokens.
             tokens: [rows], which of the n tokens.
             places: [rows], b S + j of the annotation.
         """
         use, weight, bias = decoded.state.recurrence, output.weight, output.bias
         assert weight is not None
-        states, embedded, annotations = decoded.states[mask], decoded.embedded[mask], _annotations(decoded).matrix
-        annotations = annotations.flatten(0, 1)
+        states, embedded = rows.take(decoded.states), rows.take(decoded.embedded)
+        annotations = _annotations(decoded).matrix.flatten(0, 1)
         # one mask a token
-        drop = use.drop(torch.ones_like(decoded.readouts))[mask]
+        drop = rows.take(use.drop(torch.ones_like(decoded.readouts)))
 
         def read_rows(of: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
             # the recurrence's own readout would note the inputs of all rows for its gradient, not of one chunk
@@ -159,6 +162,11 @@ class MarginalPrediction(Prediction):
         found = [function(*chunk) for chunk in zip(tokens.split(_ROWS), places.split(_ROWS), strict=True)]
         log_prob, mean = (torch.cat(part) for part in zip(*found, strict=True))
         return log_prob, mean
+
+
+def _numbers(like: Tensor) -> Tensor:
+    """Return the number of its row at each place [A, B] of a matrix."""
+    return torch.arange(len(like), device=like.device).unsqueeze(1).expand_as(like)
 
 
 def _annotations(decoded: Decoded) -> Operand:

@@ -11,6 +11,7 @@ from nmt.model.cross_entropy import token_log_probs
 from nmt.model.decoder import Decoded, Decoder
 from nmt.model.embedding import OutputLayer
 from nmt.model.prediction.base import Losses, Prediction, require_learning_weights
+from nmt.model.prediction.rows import Rows
 from nmt.model.products import Linear, Operand
 
 
@@ -90,15 +91,17 @@ class PointerGenerator(_Copying):
     ) -> Losses:
         """Return the losses; the logits never exist whole."""
         assert output.weight is not None and copies is not None
-        generate, copy = (share[mask] for share in self._shares(decoded))
-        wanted = targets[mask]
-        given = decoded.readouts[mask], output.weight, output.bias, self.inputs(wanted)
+        rows = Rows.of(mask)
+        generate, copy = (rows.take(share) for share in self._shares(decoded))
+        wanted = rows.take(targets)
+        given = rows.take(decoded.readouts), output.weight, output.bias, self.inputs(wanted)
         log_prob, mean = token_log_probs(*given)
         generated = (generate + log_prob).masked_fill(wanted >= self.target_size, float("-inf"))
-        nll = -torch.logaddexp(generated, copy + _copied_log_probs(decoded.weights, targets, copies)[mask])
+        copied = copy + rows.take(_copied_log_probs(decoded.weights, targets, copies))
+        nll = rows.spread(-torch.logaddexp(generated, copied))
         loss = (1 - label_smoothing) * nll.sum()
         if label_smoothing:
-            loss = loss - label_smoothing * mean.sum()
+            loss = loss - label_smoothing * rows.spread(mean).sum()
         return Losses(loss, nll.detach())
 
     def _shares(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
@@ -154,7 +157,7 @@ class Pointer(_Copying):
     ) -> Losses:
         """Return the losses."""
         assert copies is not None
-        nll = -_copied_log_probs(decoded.weights, targets, copies)[mask]
+        nll = torch.where(mask, -_copied_log_probs(decoded.weights, targets, copies), 0.0)
         return Losses(nll.sum(), nll.detach())
 
 

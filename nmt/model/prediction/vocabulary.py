@@ -1,5 +1,6 @@
 """The softmax over the target vocabulary."""
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -9,6 +10,7 @@ from nmt.model.cross_entropy import linear_cross_entropy
 from nmt.model.decoder import Decoded
 from nmt.model.embedding import OutputLayer
 from nmt.model.prediction.base import Losses, Prediction
+from nmt.model.prediction.rows import Rows
 from nmt.model.products import Operand
 
 
@@ -19,6 +21,10 @@ class VocabularyPrediction(Prediction):
     def log_probs(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> Tensor:
         """Return log-probabilities [B, Q, V]."""
         return torch.log_softmax(output(decoded.readouts), dim=-1)
+
+    def prepare(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> Callable[[slice], Tensor]:
+        """Return what makes the log-probabilities of a slice of the batch when asked for them."""
+        return lambda sentences: torch.log_softmax(output(decoded.readouts[sentences]), dim=-1)
 
     def losses(
         self,
@@ -32,6 +38,7 @@ class VocabularyPrediction(Prediction):
     ) -> Losses:
         """Return the losses; the logits never exist whole."""
         assert output.weight is not None
-        return Losses(
-            *linear_cross_entropy(decoded.readouts[mask], output.weight, output.bias, targets[mask], label_smoothing)
-        )
+        rows = Rows.of(mask)
+        given = rows.take(decoded.readouts), output.weight, output.bias, rows.take(targets)
+        loss, nll = linear_cross_entropy(*given, label_smoothing, rows.real)
+        return Losses(loss, rows.spread(nll))
