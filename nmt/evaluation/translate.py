@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 
 # all that str.splitlines, or some reader of our output, takes for the end of a line
 _LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-# log-probabilities a step may compute, in elements: 32 MiB of float32
-_LOGITS = 2**23
+# log-probabilities of a step, in elements: of all its hypotheses, and of those made at once. On a CPU 8 MiB of float32
+# are read again from the cache; a GPU wants few and large operations
+_LOGITS = {"cpu": (2**23, 2**21), "cuda": (2**27, 2**27)}
 
 
 class Candidate(NamedTuple):
@@ -116,7 +117,8 @@ def translate_lines(
     full = [number for number, tokens in enumerate(encoded) if tokens]
     found = [_empty(line, options.n_best, keep_weights=keep_weights) for line in lines]
     beams = options.n_best if options.sample else options.beam
-    rows = max(1, min(batch_tokens, _LOGITS // tokenizers.target.size) // beams)
+    in_all, at_once = (cells // tokenizers.target.size for cells in _LOGITS[torch.device(device).type])
+    rows = max(1, min(batch_tokens, in_all) // beams)
     lengths = np.array([len(encoded[number]) + 1 for number in full], np.int64)
     for indices in length_batches(lengths, positions=batch_tokens, rows=rows):
         numbers = [full[int(index)] for index in indices]
@@ -126,7 +128,14 @@ def translate_lines(
             flat = FlatSequences.from_lists(sources)
             copies = tokenizers.copies.of_sources([lines[number] for number in numbers], flat)
         hypotheses = _decode(
-            model, sources, copies, options, device=device, generator=generator, keep_weights=keep_weights
+            model,
+            sources,
+            copies,
+            options,
+            device=device,
+            generator=generator,
+            keep_weights=keep_weights,
+            rows_at_once=at_once,
         )
         for number, tokens, ranked in zip(numbers, sources, hypotheses, strict=True):
             line = lines[number]
@@ -164,6 +173,7 @@ def _decode(
     device: torch.device | str,
     generator: torch.Generator | None,
     keep_weights: bool,
+    rows_at_once: int,
 ) -> list[list[Hypothesis]]:
     """Search for translations of one batch of encoded sources; ``copies`` are what their tokens are copies of."""
     source, source_lengths = (tensor.to(device) for tensor in encode_sources(sources))
@@ -181,6 +191,7 @@ def _decode(
             forbidden=(PAD, BOS),
             generator=generator,
             keep_weights=keep_weights,
+            rows_at_once=rows_at_once,
         )
 
 

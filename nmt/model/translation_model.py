@@ -1,5 +1,6 @@
 """The translation model: source tokens in, distributions over target tokens out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -33,11 +34,22 @@ class TranslationState:
 
 
 class TranslationStep(NamedTuple):
-    """One step: log-probabilities [B, K, V], the state after it, attention weights [B, K, S]."""
+    """One step.
 
-    log_probs: Tensor
+    Attributes:
+        predict: returns the log-probabilities [B', K, V] of a slice of the batch's sentences, computed when asked for.
+        state: the state after the step.
+        weights: attention weights [B, K, S].
+    """
+
+    predict: Callable[[slice], Tensor]
     state: TranslationState
     weights: Tensor
+
+    @property
+    def log_probs(self) -> Tensor:
+        """The log-probabilities of the whole batch, [B, K, V]."""
+        return self.predict(slice(None))
 
 
 class TranslationModel(nn.Module):
@@ -98,8 +110,8 @@ class TranslationModel(nn.Module):
     def step(self, tokens: Tensor, state: TranslationState) -> TranslationStep:
         """Read one token a hypothesis, [B, K] ids, and predict the next."""
         decoded = self.decoder.step(self.target_embedding(self.prediction.inputs(tokens)), state.decoder)
-        log_probs = self.prediction.log_probs(decoded, state.output, state.copies)
-        return TranslationStep(log_probs, replace(state, decoder=decoded.state), self.weights(decoded))
+        predict = self.prediction.prepare(decoded, state.output, state.copies)
+        return TranslationStep(predict, replace(state, decoder=decoded.state), self.weights(decoded))
 
     def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Decoded:
         """Read the whole target [B, T] (BOS first); what the decoder made of it is for :meth:`losses`."""

@@ -1,12 +1,13 @@
 """What every way of choosing the next pieces returns, and the top-k over beams x vocabulary."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-_BLOCK = 64
+_LANES = 64
 
 
 class Choice(NamedTuple):
@@ -23,6 +24,16 @@ class Choice(NamedTuple):
     parents: Tensor | None
 
 
+def join(choices: Sequence[Choice]) -> Choice:
+    """Put the choices for sentences beside each other in one batch; all have parents, or none has."""
+    parents = [choice.parents for choice in choices if choice.parents is not None]
+    return Choice(
+        torch.cat([choice.scores for choice in choices]),
+        torch.cat([choice.tokens for choice in choices]),
+        torch.cat(parents) if parents else None,
+    )
+
+
 # (log_probs [B, K, V], scores [B, K] of the hypotheses so far) -> Choice
 Choose = Callable[[Tensor, Tensor], Choice]
 
@@ -30,8 +41,9 @@ Choose = Callable[[Tensor, Tensor], Choice]
 def top_candidates(log_probs: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Find the best sums ``scores[b, k] + log_probs[b, k, v]`` of each sentence.
 
-    The maxima of blocks of 64 pieces come first, since a block among the best ``count`` holds all the winners: one
-    vectorised pass over the vocabulary without a copy, several times faster on a CPU than a top-k of all sums.
+    The maxima of blocks of pieces come first, since the best ``count`` blocks hold all the winners: one vectorised pass
+    over the vocabulary without a copy, several times faster on a CPU than a top-k of all sums. Of n blocks the i-th
+    holds the pieces i, i + n, i + 2 n, ..., and n is a multiple of what the processor compares at once.
 
     Args:
         log_probs: [B, K, V].
@@ -42,24 +54,28 @@ def top_candidates(log_probs: Tensor, scores: Tensor, count: int) -> tuple[Tenso
         The sums, best first, and their indices k * V + v; both [B, min(count, K * V)].
     """
     beams, size = log_probs.shape[1:]
-    whole = size - size % _BLOCK
-    blocks = log_probs[..., :whole].unflatten(-1, (whole // _BLOCK, _BLOCK))
-    inside, inside_indices = _best_blocks(blocks, scores, count, size)
-    rest = (log_probs[..., whole:] + scores[..., None]).flatten(1)
-    beam_starts = torch.arange(0, beams * size, size, device=scores.device)
-    rest_indices = (beam_starts[:, None] + torch.arange(whole, size, device=scores.device)).flatten().expand(rest.shape)
-    best, places = torch.cat([inside, rest], 1).topk(min(count, beams * size))
-    return best, torch.cat([inside_indices, rest_indices], 1).gather(1, places)
+    blocks = _LANES * max(1, round(math.sqrt(size) / _LANES))
+    whole = size - size % blocks
+    sums, indices = _best_blocks(log_probs, scores, count, blocks)
+    if whole < size:
+        rest = (log_probs[..., whole:] + scores[..., None]).flatten(1)
+        of_rest = torch.arange(beams * size, device=scores.device).view(beams, size)[:, whole:].flatten()
+        sums, indices = torch.cat([sums, rest], 1), torch.cat([indices, of_rest.expand(rest.shape)], 1)
+    best, places = sums.topk(min(count, beams * size))
+    return best, indices.gather(1, places)
 
 
-def _best_blocks(blocks: Tensor, scores: Tensor, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return sums and indices, both [B, C * 64], of those ``blocks`` [B, K, V // 64, 64] that hold the best sums."""
-    per_beam = max(blocks.size(2), 1)
-    maxima = (blocks.amax(-1) + scores[..., None]).flatten(1)
+def _best_blocks(log_probs: Tensor, scores: Tensor, count: int, blocks: int) -> tuple[Tensor, Tensor]:
+    """Return sums and indices, both [B, C * V // n], of the pieces in those of the ``blocks`` with the best sums."""
+    size = log_probs.size(2)
+    rounds = size // blocks
+    if not rounds:
+        return scores.new_empty(len(scores), 0), torch.empty(len(scores), 0, dtype=torch.long, device=scores.device)
+    maxima = log_probs[..., : rounds * blocks].unflatten(2, (rounds, blocks)).amax(2)
+    maxima = (maxima + scores[..., None]).flatten(1)
     chosen = maxima.topk(min(count, maxima.size(1))).indices
-    beams, places = chosen // per_beam, chosen % per_beam
-    rows = torch.arange(len(blocks), device=scores.device)[:, None]
-    sums = blocks[rows, beams, places] + scores.gather(1, beams)[..., None]
-    starts = beams * size + places * _BLOCK
-    indices = starts[..., None] + torch.arange(_BLOCK, device=scores.device)
+    beams = chosen // blocks
+    first = chosen + beams * (size - blocks)
+    indices = first[..., None] + torch.arange(0, rounds * blocks, blocks, device=scores.device)
+    sums = log_probs.flatten(1).gather(1, indices.flatten(1)).view_as(indices) + scores.gather(1, beams)[..., None]
     return sums.flatten(1), indices.flatten(1)

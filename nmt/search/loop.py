@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nmt.search.beam import choose_beam
-from nmt.search.choice import Choice, Choose
+from nmt.search.choice import Choice, Choose, join
 from nmt.search.constraints import NEVER, Constraints
 from nmt.search.greedy import choose_greedy
 from nmt.search.history import History, Hypothesis
@@ -32,8 +32,14 @@ class State(Protocol):
 
 
 AnyState = TypeVar("AnyState", bound=State)
-# (tokens [B, K], state) -> (log_probs [B, K, V], state, weights [B, K, S])
-Step = Callable[[Tensor, AnyState], tuple[Tensor, AnyState, Tensor]]
+# sentences -> their log-probabilities [B', K, V], a tensor of its own
+Predict = Callable[[slice], Tensor]
+# (tokens [B, K], state) -> (what comes next, state, weights [B, K, S])
+Step = Callable[[Tensor, AnyState], tuple[Predict, AnyState, Tensor]]
+# Sentences leave the batch when this share of it is done: that moves what is kept of the others, their encoded source
+# above all, which takes as long as a step of a few of them. What those that wait still find is ranked below what they
+# have.
+_LEAVING = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -139,15 +145,16 @@ def search(
     forbidden: Sequence[int] = (),
     generator: torch.Generator | None = None,
     keep_weights: bool = True,
+    rows_at_once: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Decode a batch of sentences.
 
-    A sentence is done, and leaves the batch, when none of its live hypotheses can still be ranked above its
-    ``n_best``-th ended one; stopping there never changes the result. Live hypotheses are compared by log-probability
-    (they are equally long), ended ones by GNMT's score.
+    A sentence is done when none of its live hypotheses can still be ranked above its ``n_best``-th ended one; stopping
+    there never changes the result. It leaves the batch then, or a little later together with others. Live hypotheses
+    are compared by log-probability (they are equally long), ended ones by GNMT's score.
 
     Args:
-        step: advances the decoder by one piece. Its log-probabilities are overwritten here.
+        step: advances the decoder by one piece. The log-probabilities it predicts are overwritten here.
         state: the decoder's state, one row a sentence.
         source_lengths: [B], EOS counted, on the decoder's device.
         options: how to search.
@@ -157,6 +164,7 @@ def search(
         generator: for sampling, on the decoder's device; None: torch's own.
         keep_weights: keep every step's attention for the hypotheses, B * K * S numbers a step. The search itself does
             not need them, not even for the coverage penalty, which sums as it goes.
+        rows_at_once: hypotheses (but at least one sentence) whose log-probabilities exist at a time; None for all.
 
     Returns:
         For every sentence its ``n_best`` hypotheses, best first; fewer where there are no more (beam above vocabulary).
@@ -178,9 +186,8 @@ def search(
     live = _Live.first(source_lengths, limits, bos, options)
     length = 0
     while len(live.sentences):
-        log_probs, state, weights = step(live.tokens, state)
-        constraints.apply(log_probs, length=length, limits=live.limits, prefixes=live.prefixes)
-        choice = choose(log_probs, live.scores)
+        predict, state, weights = step(live.tokens, state)
+        choice = _choose(predict, live, constraints, choose, length=length, rows=rows_at_once)
         length += 1
         live, state = _advance(live, state, choice, weights, length=length, eos=eos, ranking=ranking, history=history)
     return history.best(options.n_best)
@@ -198,6 +205,22 @@ def _chooser(options: SearchOptions, generator: torch.Generator | None) -> Choos
             generator=generator,
         )
     return choose_greedy if options.beam == 1 else partial(choose_beam, beam=options.beam)
+
+
+def _choose(
+    predict: Predict, live: _Live, constraints: Constraints, choose: Choose, *, length: int, rows: int | None
+) -> Choice:
+    """Return the hypotheses of ``length + 1`` pieces, chosen for a few sentences at a time."""
+    count, beams = live.tokens.shape
+    sentences = count if rows is None else max(1, rows // beams)
+    choices = []
+    for start in range(0, count, sentences):
+        part = slice(start, start + sentences)
+        log_probs = predict(part)
+        prefixes = None if live.prefixes is None else live.prefixes[part]
+        constraints.apply(log_probs, length=length, limits=live.limits[part], prefixes=prefixes)
+        choices.append(choose(log_probs, live.scores[part]))
+    return choices[0] if len(choices) == 1 else join(choices)
 
 
 def _advance(
@@ -223,7 +246,7 @@ def _advance(
     live = live.follow(choice, scores, best, coverage)
     # the one place in a step where the host waits for the device
     keep = (ranking.bound(scores, length, live.limits) > best[:, -1]).nonzero().squeeze(1)
-    if len(keep) < len(scores):
+    if not len(keep) or len(keep) <= len(scores) * (1 - _LEAVING):
         return live.rows(keep), _select(state, choice, keep)
     return live, state if choice.parents is None else state.select(choice.parents, None)
 

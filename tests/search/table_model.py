@@ -5,6 +5,7 @@ The state carries every token, so a row that is reordered wrongly gets other dis
 
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -49,7 +50,7 @@ class TableModel:
         masked[self.source_lengths[sentence] :] = float("-inf")
         return masked.softmax(-1)
 
-    def step(self, tokens: Tensor, state: "TableState") -> tuple[Tensor, "TableState", Tensor]:
+    def step(self, tokens: Tensor, state: "TableState") -> tuple[Callable[[slice], Tensor], "TableState", Tensor]:
         assert tokens.shape == state.sentences.shape
         assert tokens.dtype == torch.long
         self.batches.append(tuple(tokens.shape))
@@ -60,7 +61,7 @@ class TableModel:
         positions = torch.arange(self.attention.size(1))
         padding = positions >= self.source_lengths[state.sentences][..., None]
         weights = self.attention[keys].masked_fill(padding, float("-inf")).softmax(-1)
-        return self.log_probs[keys], TableState(state.sentences, history, state.calls), weights
+        return lambda part: self.log_probs[keys[part]], TableState(state.sentences, history, state.calls), weights
 
 
 @dataclass

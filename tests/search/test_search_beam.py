@@ -3,7 +3,19 @@ import weakref
 
 import pytest
 import torch
-from table_model import BOS, EOS, TableModel, attention, enumerate_all, is_descending, limit, log_prob, score, slow_beam
+from table_model import (
+    BOS,
+    EOS,
+    TableModel,
+    attention,
+    enumerate_all,
+    is_descending,
+    key_of,
+    limit,
+    log_prob,
+    score,
+    slow_beam,
+)
 
 from nmt.search import SearchOptions, search
 
@@ -94,10 +106,10 @@ def test_weights_are_kept_only_on_demand(penalties):
         held, alive = [], []
 
         def step(tokens, state):
-            log_probs, after, weights = model.step(tokens, state)
+            predict, after, weights = model.step(tokens, state)
             held.append(weakref.ref(weights))
             alive.append(sum(reference() is not None for reference in held))
-            return log_probs, after, weights
+            return predict, after, weights
 
         options = SearchOptions(min_length=5, **penalties)
         lengths = model.source_lengths
@@ -169,7 +181,7 @@ def test_the_bound_does_not_stop_before_a_longer_hypothesis_wins():
 
     def step(tokens, clock):
         rows = table[clock.time].repeat(*tokens.shape, 1)
-        return rows, Clock(clock.time + 1), torch.ones(*tokens.shape, 1)
+        return rows.__getitem__, Clock(clock.time + 1), torch.ones(*tokens.shape, 1)
 
     def tokens(penalty):
         options = SearchOptions(beam=2, length_penalty=penalty)
@@ -180,6 +192,69 @@ def test_the_bound_does_not_stop_before_a_longer_hypothesis_wins():
 
     assert tokens(0.0) == []
     assert tokens(1.0) == [2] * 5
+
+
+@pytest.mark.parametrize("penalties", [*PENALTIES, {"beam": 1, "n_best": 1}], ids=str)
+@pytest.mark.parametrize("rows", [1, 2, 6])
+def test_predicting_for_a_few_sentences_at_a_time_changes_nothing(penalties, rows):
+    model = TableModel(vocabulary=70, source_lengths=[3, 5, 2, 6, 4, 4, 9], seed=4, eos_bias=1.0)
+    options = SearchOptions(**{"beam": 3, "n_best": 2, "max_length_offset": 1, **penalties})
+    asked = []
+
+    def step(tokens, state):
+        predict, after, weights = model.step(tokens, state)
+
+        def noted(part):
+            log_probs = predict(part)
+            asked.append((len(tokens), *log_probs.shape[:2]))
+            return log_probs
+
+        return noted, after, weights
+
+    together = run(model, options, (BOS,))
+    parts = search(
+        step,
+        model.start(),
+        source_lengths=model.source_lengths,
+        options=options,
+        bos=BOS,
+        eos=EOS,
+        forbidden=(BOS,),
+        rows_at_once=rows,
+    )
+    for one, other in zip(together, parts, strict=True):
+        assert [(h.tokens, h.score, h.log_prob) for h in one] == [(h.tokens, h.score, h.log_prob) for h in other]
+        assert all(torch.equal(h.weights, o.weights) for h, o in zip(one, other, strict=True))
+    assert all(sentences * beams <= max(rows, beams) for _, sentences, beams in asked)
+    assert any(sentences < batch for batch, sentences, _ in asked)
+
+
+def test_of_a_large_batch_sentences_leave_together():
+    # sentence i ends with its step i + 2, but two more than that are needed for a sixteenth
+    lengths = list(range(2, 42))
+    model = TableModel(vocabulary=7, source_lengths=lengths, seed=0)
+    options = SearchOptions(beam=2, n_best=2, min_length=99, max_length_ratio=1.0, max_length_offset=0)
+    found = run(model, options, (BOS,))
+    for sentence, hypotheses in enumerate(found):
+        check(hypotheses, slow_beam(model, sentence, options, (BOS,)))
+    rows = [batch for batch, _ in model.batches]
+    assert rows == sorted(rows, reverse=True)
+    assert rows[:8] == [40, 40, 40, 40, 37, 37, 37, 34]
+    assert rows[-1] == 1
+
+
+@pytest.mark.parametrize("penalty", [-0.5, 0.0, 1.0])
+def test_what_a_waiting_sentence_still_finds_is_not_taken(penalty):
+    # sentence 7 is done with its first step, the others go on and it with them
+    model = TableModel(vocabulary=5, source_lengths=[4] * 40, seed=3)
+    model.log_probs[:, EOS] = -9.0
+    model.log_probs[key_of(7, [BOS])] = torch.tensor([-9.0, -0.001, -8.0, -9.0, -9.0])
+    options = SearchOptions(beam=2, n_best=1, length_penalty=penalty)
+    found = run(model, options, (BOS,))
+    assert [rows for rows, _ in model.batches[:3]] == [40] * 3
+    for sentence, hypotheses in enumerate(found):
+        check(hypotheses, slow_beam(model, sentence, options, (BOS,)))
+    assert found[7][0].tokens == []
 
 
 def test_select_gets_every_reordering_with_its_shape():
@@ -271,8 +346,8 @@ def test_on_a_device(device, penalties):
     options = SearchOptions(beam=4, n_best=4, max_length_ratio=1.0, max_length_offset=2, **penalties)
 
     def step(tokens, moved):
-        log_probs, state, weights = model.step(tokens.cpu(), moved.state)
-        return log_probs.to(device), Moved(state), weights.to(device)
+        predict, state, weights = model.step(tokens.cpu(), moved.state)
+        return lambda part: predict(part).to(device), Moved(state), weights.to(device)
 
     found = search(
         step,

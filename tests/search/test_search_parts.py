@@ -8,7 +8,7 @@ from nmt.search.constraints import block_repeated_ngrams
 from nmt.search.penalties import coverage_penalty, length_normalisers
 
 
-@pytest.mark.parametrize("vocabulary", [1, 2, 63, 64, 65, 128, 203])
+@pytest.mark.parametrize("vocabulary", [1, 2, 63, 64, 65, 128, 203, 640])
 @pytest.mark.parametrize("count", [1, 4, 300])
 def test_top_candidates_equal_a_top_k_of_all_sums(vocabulary, count):
     generator = torch.Generator().manual_seed(vocabulary)
