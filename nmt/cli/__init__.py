@@ -5,6 +5,7 @@ import sys
 
 from nmt.cli.arguments import parser
 from nmt.cli.common import exit_code, warnings_shown
+from nmt.cli.memory import set_limits
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
+    set_limits()
     with warnings_shown():
         importlib.import_module(f"nmt.cli.{options.command}").run(options)
     return 0

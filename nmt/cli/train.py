@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nmt.cli.common import say
 from nmt.cli.logs import to_console
+from nmt.cli.memory import set_limits
 from nmt.config import from_omegaconf
 from nmt.errors import NmtError
 from nmt.run_folder import RunFolder
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0; 2 for an error of the user's, told in one sentence (in a multirun, once all jobs have run).
     """
+    set_limits()
     failures: list[str] = []
 
     @hydra.main(config_path=str(config_folder()), config_name="train", version_base="1.3")

@@ -186,8 +186,10 @@ class Hub(Origin):
 
     def _current_commit(self) -> str:
         """Return the dataset's commit; where the hub cannot be reached, that of an earlier run."""
-        from huggingface_hub import HfApi, errors
+        from huggingface_hub import HfApi, errors, utils
 
+        # its hints tell nothing that our log does not
+        utils.logging.set_verbosity_error()
         known = f"{self._name}@{self._layout.revision or 'main'}"
         try:
             info = HfApi().dataset_info(self._name, revision=self._layout.revision, timeout=_HUB_TIMEOUT)
@@ -245,7 +247,11 @@ class HubReader(PairReader):
     def _dataset(self) -> Iterable[Mapping[str, Any]]:
         """Return the split; a subset is a configuration of the dataset or a folder in it."""
         import datasets
+        from huggingface_hub import utils
 
+        datasets.disable_progress_bars()
+        datasets.utils.logging.set_verbosity_error()
+        utils.disable_progress_bars()
         reasons = []
         for options in self._options():
             try:

@@ -1,9 +1,11 @@
-"""Parallel text in an Arrow file that `datasets` caches: written once, then mapped into memory, never held in lists."""
+"""Parallel text in a cached Arrow file: written once, then mapped into memory, never held in lists."""
 
 import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, final, overload
 
@@ -16,13 +18,12 @@ from nmt.data.words import split_words
 from nmt.errors import DataError
 
 if TYPE_CHECKING:
-    import datasets
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
 # Part of the key under which a table is cached: raised when the readers read the same file differently.
-_VERSION = 1
+_VERSION = 2
 _BLOCK = 10_000
 
 
@@ -108,7 +109,7 @@ def open_table(readers: Sequence[PairReader], *, source: str, align_source: str,
     """
     first, second = readers[0].sides
     linked = any(reader.links for reader in readers)
-    columns = _dataset(tuple(readers), flipped=linked and align_source != first, cache=cache).data
+    columns = _table(tuple(readers), flipped=linked and align_source != first, cache=cache)
     sides = {first: TextColumn(columns.column("first")), second: TextColumn(columns.column("second"))}
     target = second if source == first else first
     links = None
@@ -117,36 +118,47 @@ def open_table(readers: Sequence[PairReader], *, source: str, align_source: str,
     return ParallelText(sides[source], sides[target], links)
 
 
-def quiet() -> None:
-    """Stop progress bars and hints of `datasets` and the hub's client, which tell nothing that our log does not."""
-    import datasets
-    import huggingface_hub
+def _table(readers: tuple[PairReader, ...], *, flipped: bool, cache: Path) -> "pa.Table":
+    """Return the cached rows, mapped into memory: columns ``first``, ``second`` and ``links``."""
+    import pyarrow as pa
 
-    datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity_error()
-    huggingface_hub.utils.disable_progress_bars()
-    huggingface_hub.utils.logging.set_verbosity_error()
-
-
-def _dataset(readers: tuple[PairReader, ...], *, flipped: bool, cache: Path) -> "datasets.Dataset":
-    """Return the cached rows: columns ``first``, ``second`` and ``links``."""
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
-    text = datasets.Value("string")
+    key = hashlib.sha256(repr((readers, flipped, _VERSION)).encode()).hexdigest()[:32]
+    path = cache / f"{key}.arrow"
     try:
-        return datasets.Dataset.from_generator(
-            _rows,
-            features=datasets.Features({"first": text, "second": text, "links": text}),
-            cache_dir=str(cache),
-            gen_kwargs={"readers": readers, "flipped": flipped, "version": _VERSION},
-        )
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, DataError):
-            raise error.__cause__ from None
-        raise _not_cached(cache, error.__cause__ or error) from error
+        return _mapped(path)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        log.debug("%s is written", path)
     except OSError as error:
         raise _not_cached(cache, error) from error
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as temporary:
+            fresh = Path(temporary) / path.name
+            _write(fresh, _rows(readers, flipped=flipped))
+            # in one rename, so that nobody reads half of it; who has mapped a former file keeps that
+            os.replace(fresh, path)
+        return _mapped(path)
+    except OSError as error:
+        raise _not_cached(cache, error) from error
+
+
+def _mapped(path: Path) -> "pa.Table":
+    """Return the table of an Arrow file without reading it."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _write(path: Path, rows: Iterator[tuple[str, str, str]]) -> None:
+    """Write rows to an Arrow file, a block of them in memory at a time."""
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.string()) for name in ("first", "second", "links")])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        while block := list(islice(rows, _BLOCK)):
+            columns = [pa.array(column, pa.string()) for column in zip(*block, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
 def _not_cached(cache: Path, error: BaseException) -> DataError:
@@ -155,14 +167,14 @@ def _not_cached(cache: Path, error: BaseException) -> DataError:
     return DataError(f"the corpus cannot be cached in {cache}: {reason}; data.cache=FOLDER names another folder")
 
 
-def _rows(readers: tuple[PairReader, ...], flipped: bool, version: int) -> Iterator[dict[str, str]]:
-    """Yield the rows of the table; links in the order of the sides."""
+def _rows(readers: tuple[PairReader, ...], *, flipped: bool) -> Iterator[tuple[str, str, str]]:
+    """Yield the rows of the table: both sides, and links in their order."""
     log.info("reading %s", "; ".join(reader.shown for reader in readers))
     usable = 0
     for reader in readers:
         for (first, second), links in _linked(reader, flipped=flipped):
             usable += bool(first.strip() and second.strip())
-            yield {"first": first, "second": second, "links": links}
+            yield first, second, links
     if not usable:
         shown = "; ".join(reader.shown for reader in readers)
         raise DataError(f"{shown}: there is no sentence pair; at least one with text on both sides is needed")

@@ -9,7 +9,7 @@ from nmt.data.corpus import Corpus, CorpusSource, ParallelText, checked_separato
 from nmt.data.download import UnreachableError
 from nmt.data.languages import iso639_1
 from nmt.data.origins import Layout, Origin, origin
-from nmt.data.table import TextColumn, open_table, quiet
+from nmt.data.table import TextColumn, open_table
 from nmt.errors import ConfigError, DataError
 
 
@@ -17,8 +17,8 @@ from nmt.errors import ConfigError, DataError
 class TextCorpus(CorpusSource):
     """A corpus of parallel files in a folder or at an http(s) address, or a dataset of the Hugging Face hub.
 
-    The text goes through `datasets` into a cache and is read from there; a source that has changed is read anew. No
-    other corpus takes the place of one that cannot be had.
+    The text goes into a cache and is read from there; a source that has changed is read anew. No other corpus takes the
+    place of one that cannot be had.
 
     Args:
         name: what reports call the corpus.
@@ -97,7 +97,6 @@ class TextCorpus(CorpusSource):
         Raises:
             DataError: a file is missing, cannot be reached or cannot be used.
         """
-        quiet()
         cache = _cache_folder(self._cache)
         place = origin(self._root, self._layout, cache)
         texts = {key: self._text(key, prefixes, place, cache) for key, prefixes in self._prefixes().items()}
@@ -179,6 +178,6 @@ def _cache_folder(given: str | None) -> Path:
     """Return the folder of the cache."""
     if given is not None:
         return Path(given).expanduser()
-    from datasets.config import HF_DATASETS_CACHE
+    from huggingface_hub.constants import HF_HOME
 
-    return Path(HF_DATASETS_CACHE, "nmt")
+    return Path(HF_HOME, "datasets", "nmt")

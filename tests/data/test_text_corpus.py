@@ -278,6 +278,44 @@ def test_a_changed_source_is_noticed(load, pair, put, caplog):
     assert after.train.sources[0] == "a cat runs" and after.fingerprint != before.fingerprint
 
 
+def test_a_damaged_cache_is_written_anew(load, pair, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    pair()
+    before = load()
+    (table,) = (tmp_path / "cache").glob("*.arrow")
+    content = table.read_bytes()
+    # another file in its place, since the first is still mapped
+    table.unlink()
+    table.write_bytes(content[: len(content) // 2])
+    after = load()
+    assert reads(caplog) == 2 and after.fingerprint == before.fingerprint and list(before.train.sources) == EN
+    # nothing is left of the writing
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_file()] == [table.name]
+    assert not list((tmp_path / "cache").glob(".new-*"))
+
+
+def test_a_corpus_of_many_blocks_is_written_in_order(load, put, monkeypatch):
+    monkeypatch.setattr("nmt.data.table._BLOCK", 7)
+    lines = [f"line {i}" for i in range(30)]
+    put("train.en", lines)
+    put("train.de", lines[::-1])
+    train = load().train
+    assert list(train.sources) == lines and list(train.targets) == lines[::-1]
+
+
+def test_files_are_read_without_the_hub_s_library(pair, tmp_path):
+    pair()
+    code = (
+        "import sys; from nmt.data import TextCorpus\n"
+        f"TextCorpus(name='x', source='en', target='de', train='train', root={str(tmp_path / 'corpus')!r},"
+        f" cache={str(tmp_path / 'cache')!r}).load()\n"
+        "print('datasets' in sys.modules)"
+    )
+    root = CONFIGS.parents[1]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout == "False\n"
+
+
 def test_the_fingerprint_is_of_the_text_not_of_the_place(load, pair, put):
     pair()
     pair("sub/other", ending=".gz")

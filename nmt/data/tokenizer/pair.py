@@ -61,12 +61,14 @@ class TokenizerPair:
         """
         if len(sources) != len(targets):
             raise DataError(f"{len(sources)} source and {len(targets)} target lines are no pairs")
-        indices = np.arange(len(sources)) if indices is None else np.asarray(indices)
+        indices = None if indices is None else np.asarray(indices)
         samplers = [None, None] if sampler is None else [replace(sampler, side=side) for side in (0, 1)]
         pairs = EncodedPairs(
             _encode(self.source, sources, indices, samplers[0]), _encode(self.target, targets, indices, samplers[1])
         )
-        return self.copies.of_pairs(sources, targets, pairs, indices) if copies else pairs
+        if not copies:
+            return pairs
+        return self.copies.of_pairs(sources, targets, pairs, np.arange(len(sources)) if indices is None else indices)
 
     def epoch_encoder(
         self, sources: Sequence[str], targets: Sequence[str], *, seed: int, indices: np.ndarray | None = None
@@ -109,11 +111,15 @@ class TokenizerPair:
             raise RunError(f"the tokenizer in {folder} cannot be read: {error}") from None
 
 
-def _encode(tokenizer: Tokenizer, lines: Sequence[str], indices: np.ndarray, sampler: Sampling | None) -> FlatSequences:
-    """Encode the lines at ``indices`` pool by pool."""
+def _encode(
+    tokenizer: Tokenizer, lines: Sequence[str], indices: np.ndarray | None, sampler: Sampling | None
+) -> FlatSequences:
+    """Encode the lines at ``indices`` (None: all) pool by pool."""
     parts = []
-    for pool, start in enumerate(range(0, len(indices), _POOL_LINES)):
-        chosen = [lines[int(index)] for index in indices[start : start + _POOL_LINES]]
+    for pool, start in enumerate(range(0, len(lines if indices is None else indices), _POOL_LINES)):
+        several = slice(start, start + _POOL_LINES)
+        # a slice of a corpus on disk is read at once, its lines one by one take several times as long
+        chosen = list(lines[several]) if indices is None else [lines[int(index)] for index in indices[several]]
         pool_sampler = None if sampler is None else replace(sampler, pool=pool)
         parts.append(FlatSequences.from_lists(tokenizer.encode(chosen, sampler=pool_sampler)))
     return FlatSequences.concatenate(parts)

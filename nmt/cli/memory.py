@@ -1,0 +1,39 @@
+"""How this process holds memory, on Linux with glibc and where oneDNN makes the products; elsewhere nothing changes."""
+
+import ctypes
+import os
+import platform
+
+# Products prepared by oneDNN that it keeps, each for one shape, with code of its own of about half a megabyte. Batches
+# of changing shapes fill its 1,024 places; those of one batch fit into these, which is where nearly all are met again.
+_KEPT_PRODUCTS = 32
+
+# numbers of options in glibc's malloc.h, and values: what was freed stays with the process, up to a gigabyte, and
+# blocks of up to 32 MB (the most that is accepted) come from there, so that a step's pages are not new ones each time
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_OPTIONS = {_TRIM_THRESHOLD: 1 << 30, _MMAP_THRESHOLD: 1 << 25}
+_VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "LD_PRELOAD")
+
+
+def set_limits() -> None:
+    """Bound what oneDNN keeps and let malloc keep what it has; what the environment says about either stands.
+
+    To be called before the first product, when oneDNN reads its setting.
+    """
+    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY")
+    if not any(name in os.environ for name in names):
+        os.environ[names[0]] = str(_KEPT_PRODUCTS)
+    if _is_glibc() and not any(name in os.environ for name in _VARIABLES):
+        library = ctypes.CDLL(None)
+        for option, value in _OPTIONS.items():
+            library.mallopt(option, value)
+
+
+def give_back() -> None:
+    """Return to the system what malloc keeps but nothing uses; without glibc nothing happens."""
+    if _is_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _is_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
