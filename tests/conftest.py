@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 TESTS = Path(__file__).parent
 CORPORA = TESTS.parent.parent / "shared" / "data"
@@ -19,6 +20,14 @@ def shared_data() -> Path:
     if not CORPORA.is_dir():
         pytest.skip("NOT TESTED: the real corpora are absent (expected in ../shared/data, relative to the repository)")
     return CORPORA
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    """A CUDA device; where there is none, a test that needs one is skipped, aloud."""
+    if not torch.cuda.is_available():
+        pytest.skip("NOT TESTED: needs a CUDA device")
+    return torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from nmt.assemble import open_run, search_options
+from nmt.cli.preparation import Setting, prepare
 from nmt.cli.scoring import score_test
 from nmt.cli.train import main
 from nmt.run_folder import RunFolder
@@ -130,6 +132,23 @@ def test_metrics_have_the_contract_s_names(finished: Path) -> None:
     assert 0 < metrics["train"]["padding"] < 0.5
     assert metrics["valid"]["bleu"] >= 0 and metrics["model"]["parameters"] > 0
     assert "revision" in metrics["git"] and metrics["environment"]["precision"] == "fp32"
+
+
+def test_the_evaluation_begins_without_the_training(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[object]] = []
+    left: list[object] = []
+
+    def noted(*arguments: object, **options: object) -> Setting:
+        setting = prepare(*arguments, **options)
+        held.extend([weakref.ref(setting.model), weakref.ref(setting.learning.optimizer)])
+        return setting
+
+    monkeypatch.setattr("nmt.cli.experiment.prepare", noted)
+    monkeypatch.setattr("nmt.cli.experiment.evaluate_and_write", lambda *_, **__: left.extend(ref() for ref in held))
+    assert main(command(corpus, tmp_path / "run", "training.max_steps=3")) == 0
+    assert left == [None, None]
 
 
 def test_finished_run_prints_its_result_and_changes_nothing(
