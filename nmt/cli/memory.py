@@ -4,9 +4,14 @@ import ctypes
 import os
 import platform
 
-# Products prepared by oneDNN that it keeps, each for one shape, with code of its own of about half a megabyte. Batches
-# of changing shapes fill its 1,024 places; those of one batch fit into these, which is where nearly all are met again.
+# Products prepared for one shape each, with code of its own of about half a megabyte, are kept twice: by oneDNN and by
+# torch's layer above it. Batches of changing shapes fill the 1,024 places of either; those of one batch fit into these,
+# which is where nearly all are met again.
 _KEPT_PRODUCTS = 32
+_CACHES = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"),
+    "LRU_CACHE_CAPACITY": ("LRU_CACHE_CAPACITY",),
+}
 
 # numbers of options in glibc's malloc.h, and values: what was freed stays with the process, up to a gigabyte, and
 # blocks of up to 32 MB (the most that is accepted) come from there, so that a step's pages are not new ones each time
@@ -16,13 +21,13 @@ _VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD
 
 
 def set_limits() -> None:
-    """Bound what oneDNN keeps and let malloc keep what it has; what the environment says about either stands.
+    """Bound what is kept of prepared products, let malloc keep what it has; what the environment says of these stands.
 
-    To be called before the first product, when oneDNN reads its setting.
+    To be called before the first product, when these settings are read.
     """
-    names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY")
-    if not any(name in os.environ for name in names):
-        os.environ[names[0]] = str(_KEPT_PRODUCTS)
+    for setting, names in _CACHES.items():
+        if not any(name in os.environ for name in names):
+            os.environ[setting] = str(_KEPT_PRODUCTS)
     if _is_glibc() and not any(name in os.environ for name in _VARIABLES):
         library = ctypes.CDLL(None)
         for option, value in _OPTIONS.items():

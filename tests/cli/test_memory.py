@@ -10,7 +10,8 @@ import pytest
 from nmt.cli.memory import give_back, set_limits
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-OURS = (CAPACITY, "DNNL_PRIMITIVE_CACHE_CAPACITY", "GLIBC_TUNABLES", "LD_PRELOAD")
+LAYER = "LRU_CACHE_CAPACITY"
+OURS = (CAPACITY, "DNNL_PRIMITIVE_CACHE_CAPACITY", LAYER, "GLIBC_TUNABLES", "LD_PRELOAD")
 MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
@@ -32,11 +33,11 @@ def calls(monkeypatch):
 
 def test_limits_are_set_where_nobody_has_set_them(calls):
     set_limits()
-    assert os.environ[CAPACITY] == "32"
+    assert os.environ[CAPACITY] == os.environ[LAYER] == "32"
     assert calls == [(-1, 1 << 30), (-3, 32 << 20)]
 
 
-@pytest.mark.parametrize("name", [*OURS[2:], *MALLOC])
+@pytest.mark.parametrize("name", [*OURS[3:], *MALLOC])
 def test_a_malloc_that_the_environment_sets_up_is_left_alone(calls, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     set_limits()
@@ -47,7 +48,13 @@ def test_a_malloc_that_the_environment_sets_up_is_left_alone(calls, monkeypatch,
 def test_a_capacity_that_the_environment_gives_stands(calls, monkeypatch, name):
     monkeypatch.setenv(name, "7")
     set_limits()
-    assert os.environ[name] == "7" and sum(each in os.environ for each in OURS[:2]) == 1 and calls
+    assert os.environ[name] == "7" and os.environ[LAYER] == "32" and sum(each in os.environ for each in OURS[:2]) == 1 and calls
+
+
+def test_a_capacity_of_the_layer_above_stands(calls, monkeypatch):
+    monkeypatch.setenv(LAYER, "7")
+    set_limits()
+    assert os.environ[LAYER] == "7" and os.environ[CAPACITY] == "32"
 
 
 def test_unused_memory_is_given_back(calls):
