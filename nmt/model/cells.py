@@ -207,7 +207,8 @@ class LSTMCell(Cell):
         def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
             gates = total(projected, feed, state[0])
             if fast:
-                return _LSTMUpdate.apply(gates, state[1])
+                # a sum just made, which is no one else's, where nothing is written down
+                return _LSTMUpdate.apply(gates, state[1]) if torch.is_grad_enabled() else lstm_update(gates, state[1])
             sigmoids, candidate = gates.split([3 * self.hidden_size, self.hidden_size], dim=-1)
             entering, kept, shown = torch.sigmoid(sigmoids).chunk(3, dim=-1)
             cell = kept * state[1] + entering * torch.tanh(candidate)
@@ -238,11 +239,26 @@ class LSTMCell(Cell):
     def _run_all(
         cells: Sequence[Cell], inputs: Sequence[Tensor], states: Sequence[CellState], weights: Sequence[Tensor]
     ) -> list[tuple[Tensor, CellState]]:
+        if not torch.is_grad_enabled():
+            given = zip(cells, inputs, states, weights, strict=True)
+            return [cell._run_without_gradients(*each) for cell, *each in given]  # pyright: ignore
         first = (torch.stack(part) for part in zip(*states, strict=True))
         shared = [(weight, cell.input.bias, cell.recurrent.weight) for cell, weight in zip(cells, weights, strict=True)]
         given = zip(inputs, *zip(*shared, strict=True), strict=True)
         hiddens, memories = _LSTMSequence.apply(current().bf16, *first, *(each for layer in given for each in layer))
         return [(hiddens[:, d], (memories[:, d],)) for d in range(len(cells))]
+
+    def _run_without_gradients(self, inputs: Tensor, state: CellState, weight: Tensor) -> tuple[Tensor, CellState]:
+        """Run over a whole sequence, step by step in what fits the cache: one product of [x_t; h_{t-1}] a step."""
+        both = Operand(torch.cat([weight, self.recurrent.weight], 1), self.input.bias)
+        steps, (hidden, cell) = len(inputs), state
+        hiddens, cells = (hidden.new_empty(steps, *hidden.shape) for _ in range(2))
+        squashed = torch.empty_like(hidden)
+        for t, given in enumerate(inputs):
+            gates = both(torch.cat([given, hidden], 1))
+            lstm_forward(gates, cell, hiddens[t], cells[t], squashed)
+            hidden, cell = hiddens[t], cells[t]
+        return hiddens, (cells,)
 
     def _normalised_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
         parts = self._split_recurrence()
@@ -268,6 +284,13 @@ def lstm_forward(gates: Tensor, cell: Tensor, hidden: Tensor, new: Tensor, squas
     torch.mul(kept, cell, out=new).addcmul_(entering, candidate)
     torch.mul(new, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
     torch.mul(shown, squashed, out=hidden)
+
+
+def lstm_update(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h', c' of pre-activations [.., 4H], which are overwritten, and c [.., H]."""
+    hidden, new, squashed = (torch.empty_like(cell) for _ in range(3))
+    lstm_forward(gates, cell, hidden, new, squashed)
+    return hidden, new
 
 
 def lstm_backward(

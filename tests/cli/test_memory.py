@@ -48,7 +48,12 @@ def test_a_malloc_that_the_environment_sets_up_is_left_alone(calls, monkeypatch,
 def test_a_capacity_that_the_environment_gives_stands(calls, monkeypatch, name):
     monkeypatch.setenv(name, "7")
     set_limits()
-    assert os.environ[name] == "7" and os.environ[LAYER] == "32" and sum(each in os.environ for each in OURS[:2]) == 1 and calls
+    assert (
+        os.environ[name] == "7"
+        and os.environ[LAYER] == "32"
+        and sum(each in os.environ for each in OURS[:2]) == 1
+        and calls
+    )
 
 
 def test_a_capacity_of_the_layer_above_stands(calls, monkeypatch):

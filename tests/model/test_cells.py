@@ -141,6 +141,22 @@ def test_lstm_sequence_leaves_its_inputs_alone():
     assert all(torch.equal(tensor, old) for tensor, old in zip(given, before, strict=True))
 
 
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("feed_size", [0, FEED])
+@pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
+def test_a_sequence_is_the_same_without_gradients(kind, layer_norm, feed_size, bf16):
+    module = make(kind, layer_norm, feed_size=feed_size)
+    inputs, state = random(T, B, INPUT), make_state(module)
+    feeds = random(T, B, FEED, seed=5) if feed_size else None
+    with arithmetic(bf16=bf16):
+        expected_hidden, expected_others = module.run(inputs, state, feeds)
+        with torch.no_grad():
+            hidden, others = module.run(inputs, state, feeds)
+    assert not hidden.requires_grad
+    for part, same in zip((hidden, *others), (expected_hidden, *expected_others), strict=True):
+        assert part.numpy() == close(same)
+
+
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
 def test_what_is_fed_beforehand_is_fed(kind, layer_norm, fast):

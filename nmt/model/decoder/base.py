@@ -39,6 +39,11 @@ class Recurrence:
         return tuple(cell.prepare() for cell in self._decoder.cells)  # pyright: ignore
 
     @cached_property
+    def words(self) -> Operand:
+        """The product of the first layer with a word read alone."""
+        return self._decoder.cells[0].input.prepare()  # pyright: ignore
+
+    @cached_property
     def project(self) -> tuple[Operand, ...]:
         """Of each layer above the first, the product with its input from below."""
         return tuple(cell.input.prepare() for cell in self._decoder.cells[1:])  # pyright: ignore
@@ -234,7 +239,7 @@ class Decoder(nn.Module, ABC):
 
     def step(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read one word a hypothesis, embedded [B, K, E]."""
-        return self._step(self.project(embedded), embedded, state)
+        return self._step(state.recurrence.words(embedded), embedded, state)
 
     @abstractmethod
     def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
