@@ -138,7 +138,7 @@ def _table(readers: tuple[PairReader, ...], *, flipped: bool, cache: Path) -> "p
             # in one rename, so that nobody reads half of it; who has mapped a former file keeps that
             os.replace(fresh, path)
         return _mapped(path)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise _not_cached(cache, error) from error
 
 

@@ -1,6 +1,7 @@
 """Real corpora: files of anyone, published ones on the web, datasets of the hub."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, final
@@ -41,7 +42,8 @@ class TextCorpus(CorpusSource):
             Links are turned round where that is the target.
         sentence_separator: the word between the sentences of a source line, where lines have several; one token
             wherever the text has it.
-        cache: folder of the cache; by default that of `datasets` (``HF_HOME`` moves it).
+        cache: folder of the cache; by default ``nmt`` in that of `datasets` (``HF_DATASETS_CACHE`` or ``HF_HOME`` moves
+            it).
 
     Raises:
         ConfigError: options are missing or contradict each other.
@@ -180,4 +182,4 @@ def _cache_folder(given: str | None) -> Path:
         return Path(given).expanduser()
     from huggingface_hub.constants import HF_HOME
 
-    return Path(HF_HOME, "datasets", "nmt")
+    return Path(os.environ.get("HF_DATASETS_CACHE", Path(HF_HOME, "datasets")), "nmt")

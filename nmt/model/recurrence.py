@@ -74,7 +74,8 @@ class Layer(Part):
         self.tensors = (*state, fed.weight, cell.recurrent.weight, cell.input.bias)
         if words is not None:
             self.tensors += (words, cell.input.weight)
-        self.steps, self.fed_size, self.bf16 = steps, fed.weight.shape[1], bf16
+        self.steps, self.fed_size = steps, fed.weight.shape[1]
+        self.bf16 = bf16 and state[0].dtype == torch.float32
 
     def begin(self) -> None:
         """Make the buffers."""
@@ -84,13 +85,14 @@ class Layer(Part):
         batch, size = hidden.shape
         self.inputs = hidden.new_empty(self.steps, batch, self.fed_size + size, dtype=low)
         self.inputs[0, :, self.fed_size :] = hidden
-        self.words, self.gates = None, bias.expand(self.steps, batch, -1)
+        self.words = None
         if first:
             self.words, self.word_matrix = rounded_rows(first[0], self.bf16), rounded(first[1], self.bf16)
             projected = times_transposed(self.words, self.word_matrix)
             self.gates = torch.add(projected, bias).view(self.steps, batch, -1)
         else:
-            self.gates = self.gates.contiguous()
+            # never a view of the bias, as steps write into it
+            self.gates = bias.repeat(self.steps, batch, 1)
         self.hiddens, self.squashed = (hidden.new_empty(self.steps, batch, size) for _ in range(2))
         self.cells = hidden.new_empty(self.steps + 1, batch, size)
         self.cells[0] = cell
@@ -150,6 +152,9 @@ class StepScore(Part):
     @abstractmethod
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return the scores [B, S] of the query [B, H]; a new tensor."""
+
+    def begin_back(self) -> None:  # noqa: B027
+        """Make the buffers of the gradients."""
 
     @abstractmethod
     def back(self, t: int, of_scores: Tensor) -> Tensor | None:
@@ -211,7 +216,10 @@ class AdditiveSteps(StepScore):
         self.matrix = rounded(weight, self.bf16)
         self.hidden = keys.new_empty(self.steps, *keys.shape)
         self.of_projected = self.matrix.new_empty(self.steps, len(keys), keys.shape[2])
-        self.of_keys, self.of_vector = torch.zeros_like(keys), torch.zeros_like(self.tensors[2])
+
+    def begin_back(self) -> None:
+        """Make the buffers of the gradients."""
+        self.of_keys, self.of_vector = torch.zeros_like(self.tensors[0]), torch.zeros_like(self.tensors[2])
 
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return scores [B, S]."""
@@ -307,6 +315,7 @@ class Attend(Part):
 
     def begin_back(self) -> None:
         """Make the buffers of the gradients."""
+        self.score.begin_back()
         self.of_contexts, self.of_scores = torch.empty_like(self.contexts), torch.empty_like(self.weights)
 
     def back(self, t: int, of_context: Tensor, of_weights: Tensor | None) -> Tensor | None:
@@ -478,17 +487,44 @@ class FedReadouts(Unrolled):
         self.read.finish(of_fed)
 
 
+class FirstQuery(Part):
+    """What asks before the first update.
+
+    Args:
+        query: [B, H].
+    """
+
+    def __init__(self, query: Tensor) -> None:
+        self.tensors = (query,)
+
+    def finish(self, of_query: Tensor) -> None:
+        """Note its gradient."""
+        self._of_query = of_query
+
+    def gradients(self) -> tuple[Tensor]:
+        """Return its gradient."""
+        return (self._of_query,)
+
+
 class FedContexts(Unrolled):
     """Bahdanau's wiring: attend with the old state, update with what was read.
 
     Outputs: states from the one before the first step on [T + 1, B, H], contexts, weights.
+
+    Args:
+        first: the state before the first step.
     """
+
+    def __init__(self, *args: Any, first: FirstQuery, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.first = first
+        self.parts += (first,)
 
     def forward(self) -> tuple[Tensor, ...]:
         """Go through all steps."""
-        top = self.layers[-1]
-        self.states = top.hiddens.new_empty(self.steps + 1, *top.hiddens.shape[1:])
-        self.states[0] = top.tensors[0]
+        query = self.first.tensors[0]
+        self.states = query.new_empty(self.steps + 1, *query.shape)
+        self.states[0] = query
         for t in range(self.steps):
             self.layers[0].feed(t, self.attend.step(t, self.states[t]))
             self.states[t + 1] = self._update(t)
@@ -507,8 +543,7 @@ class FedContexts(Unrolled):
             of_query = self.attend.back(t, of_context, None if of_weights is None else of_weights[t])
             of_output = torch.zeros_like(self.states[0]) if of_query is None else of_query
         add_step(of_output, of_states, 0)
-        # the first query is the top layer's first state
-        self.layers[-1].of_recurrent = self.layers[-1].of_recurrent + of_output
+        self.first.finish(of_output)
         self.attend.finish(self.states[:-1])
 
 
@@ -521,6 +556,8 @@ class _Whole(torch.autograd.Function):
             part.begin()
         outputs = recurrence.forward()
         ctx.recurrence = recurrence
+        # the recurrence has them too; autograd sees by these whether they have changed, and whether it went back before
+        ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         # as new tensors: the recurrence would own what owns it
         return tuple(output.view_as(output) for output in (*outputs, *recurrence.finals()))
@@ -529,6 +566,7 @@ class _Whole(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         recurrence: Unrolled = ctx.recurrence
+        _ = ctx.saved_tensors
         recurrence.backward(*gradients)
         return None, *(gradient for part in recurrence.parts for gradient in part.gradients())
 

@@ -32,7 +32,7 @@ class State(Protocol):
 
 
 AnyState = TypeVar("AnyState", bound=State)
-# sentences -> their log-probabilities [B', K, V], a tensor of its own
+# sentences, each asked for once -> their log-probabilities [B', K, V], which may be overwritten
 Predict = Callable[[slice], Tensor]
 # (tokens [B, K], state) -> (what comes next, state, weights [B, K, S])
 Step = Callable[[Tensor, AnyState], tuple[Predict, AnyState, Tensor]]

@@ -37,10 +37,10 @@ class Graphs:
     digits (17 becomes 18, 33 becomes 36), the number of links to a power of two. What is computed depends on nothing
     else: graphs and eager passes give the same up to rounding, dropout included.
 
-    A shape is captured when it is first met, which costs about as much as an eager pass. Eager are the first batches,
-    those of shapes beyond the 256th, all while a part of the model still changes by a schedule (Gumbel's temperature, a
-    coverage loss that waits), and all of a model that cannot be captured: one that looks at values on the device, as
-    the first batches show, or whose capture fails. The log says so once.
+    A shape is captured when it is first met. All work must be queued inside :func:`own_stream`. Eager are the first
+    batches, those of shapes beyond the 256th, all while a part of the model still changes by a schedule (Gumbel's
+    temperature, a coverage loss that waits), and all of a model that cannot be captured: one that looks at values on
+    the device, as the first batches show, or whose capture fails. The log says so once.
 
     The parameters' gradients must keep their memory between calls: set them to zero, not to None.
     """

@@ -16,7 +16,7 @@ from nmt.component import build
 from nmt.data.corpus import CorpusSource
 from nmt.data.links import parse_links
 from nmt.data.table import TextColumn
-from nmt.data.text_corpus import TextCorpus
+from nmt.data.text_corpus import TextCorpus, _cache_folder
 from nmt.errors import ConfigError, DataError
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "data"
@@ -726,3 +726,11 @@ def test_gold_links_of_real_text_fit_only_their_own_direction(load, shared_data,
     with pytest.raises(DataError, match=r"test\.align:\d+: link .* data\.align_source=SUFFIX"):
         load(train="test")
     assert load(train="test", align_source="de").train.links[0] == test.links[0].flipped()
+
+
+def test_the_cache_lies_where_that_of_datasets_does(monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    assert _cache_folder(None).parts[-2:] == ("datasets", "nmt")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    assert _cache_folder(None) == tmp_path / "nmt"
+    assert _cache_folder(str(tmp_path / "own")) == tmp_path / "own"

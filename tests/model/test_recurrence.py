@@ -48,7 +48,13 @@ BY_STEPS = [
     (("attention=luong_general",), "gru", "cells other than the LSTM"),
     (("attention=luong_general", "decoder.layer_norm=true"), "lstm", "cells other than the LSTM"),
     (("attention=bahdanau", "decoder.self_attention=true"), "lstm", "decoder.self_attention"),
-    (("attention=luong_general", "attention/readout=maxout"), "lstm", "this readout"),
+    (("attention=luong_general", "attention/readout=maxout"), "lstm", "for this readout"),
+    (("attention=monotonic", "attention/wiring=update_then_attend"), "lstm", "for this attention"),
+    (
+        ("attention.wiring.input_feeding=false", "attention.coverage=true"),
+        "lstm",
+        "for this attention, decoding without input feeding",
+    ),
 ]
 
 
@@ -196,10 +202,15 @@ def test_plain_arithmetic_goes_step_by_step(unrolled):
     assert not unrolled
 
 
-@pytest.mark.parametrize("variant", BY_HAND[:1] + BY_HAND[11:12], ids=lambda variant: ",".join(variant))
-def test_starts_from_any_state(variant, monkeypatch):
-    """A target read in two halves is the target read whole: local windows, fed readouts and states go on."""
-    model = toy_model(*variant, "attention/alignment=local_m", "attention.alignment.window=1")
+@pytest.mark.parametrize("more", [(), RESIDUAL], ids=["", "residual"])
+@pytest.mark.parametrize(
+    "variant",
+    [("attention=luong_general",), ("attention=bahdanau",), ("attention.wiring.input_feeding=false",)],
+    ids=lambda variant: ",".join(variant),
+)
+def test_starts_from_any_state(variant, more):
+    """A target read in two halves is the target read whole: local windows, fed readouts, queries and states go on."""
+    model = toy_model(*variant, *more, "attention/alignment=local_m", "attention.alignment.window=1")
     batch = batch_for(model)
     embedded = model.target_embedding(batch.target_in)
     whole = model.decoder(embedded, model.encode(batch.source, batch.source_lengths).decoder)
@@ -208,6 +219,61 @@ def test_starts_from_any_state(variant, monkeypatch):
     for name in ("readouts", "states", "weights"):
         halves = torch.cat([getattr(first, name), getattr(second, name)], 1)
         assert halves.detach().numpy() == close(getattr(whole, name))
+
+
+@pytest.mark.parametrize("variant", BY_HAND, ids=lambda variant: ",".join(variant))
+def test_goes_back_again_and_notices_what_has_changed(variant):
+    model = toy_model(*variant)
+    batch = batch_for(model)
+
+    def total():
+        decoded = model(batch.source, batch.source_lengths, batch.target_in)
+        return decoded.readouts.square().sum() + decoded.weights.square().sum()
+
+    loss, parameters = total(), [each for each in model.decoder.parameters() if each.requires_grad]
+    first, again = (
+        torch.autograd.grad(loss, parameters, retain_graph=keep, allow_unused=True) for keep in (True, False)
+    )
+    for one, other in zip(first, again, strict=True):
+        assert (one is None and other is None) or one.numpy() == close(other)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(loss, parameters, allow_unused=True)
+    loss = total()
+    with torch.no_grad():
+        model.decoder.cells[0].recurrent.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("variant", BY_HAND, ids=lambda variant: ",".join(variant))
+def test_no_parameter_is_written_into(variant):
+    """One pair of a target with nothing but EOS: what is one long in time and batch is easily a view."""
+    model = toy_model(*variant)
+    batch = batch_for(model, source_lengths=(2,), target_lengths=(0,))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert batch.target_in.shape == (1, 1)
+    outputs(model, batch)["readouts"].sum().backward()
+    assert_same(dict(model.state_dict()), before, 0)
+
+
+def test_double_precision_stays_double_where_bf16_is_asked_for():
+    model = toy_model("attention=luong_concat")
+    batch = batch_for(model)
+    exact = compared(model, batch)
+    with arithmetic(bf16=True):
+        for one, other in zip(compared(model, batch), exact, strict=True):
+            assert_same(one, other)
+
+
+@pytest.mark.parametrize("variant", BY_HAND[:1] + BY_HAND[11:12], ids=lambda variant: ",".join(variant))
+def test_without_gradients_no_buffers_of_all_steps_are_made(variant, unrolled):
+    model = toy_model(*variant)
+    batch = batch_for(model)
+    expected = outputs(model, batch)
+    with torch.no_grad():
+        found = outputs(model, batch)
+    assert len(unrolled) == 1
+    assert_same(found, {name: each.detach() for name, each in expected.items()})
 
 
 @pytest.mark.parametrize("variant", BY_HAND[:1] + BY_HAND[11:12], ids=lambda variant: ",".join(variant))

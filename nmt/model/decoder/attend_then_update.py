@@ -10,7 +10,7 @@ from nmt.model.attention import Attended, Attention
 from nmt.model.decoder.base import Decoded, Decoder, DecoderState, join, words_by_step
 from nmt.model.decoder.self_attention import NoSelfAttention
 from nmt.model.encoder.base import Encoded
-from nmt.model.recurrence import FedContexts, run
+from nmt.model.recurrence import FedContexts, FirstQuery, run
 
 
 @final
@@ -53,7 +53,7 @@ class AttendThenUpdate(Decoder):
         return self._read(read_states, embedded, attended, after)
 
     def _by_hand(self, embedded: Tensor, state: DecoderState, parts: dict[str, Any]) -> Decoded:
-        found = run(FedContexts(**parts))
+        found = run(FedContexts(**parts, first=FirstQuery(state.top.squeeze(1))))
         states, contexts, weights = (part.transpose(0, 1) for part in found[:3])
         after = self._after(state, found[3:], embedded.shape[1], top=states[:, -1:])
         read_states = states[:, :-1] if self.readout.reads_query else states[:, 1:]

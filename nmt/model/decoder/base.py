@@ -180,7 +180,8 @@ class Decoder(nn.Module, ABC):
     """
 
     updates_with_context: bool
-    _reads_by_hand: bool = True
+    # what of the wiring has no derivative written by hand
+    _without_derivative: str = ""
     _told: bool = False
 
     def __init__(
@@ -252,10 +253,11 @@ class Decoder(nn.Module, ABC):
     def _parts_by_hand(self, embedded: Tensor, state: DecoderState) -> dict[str, Any] | None:
         """Return the stack and attention with derivatives written by hand, as :class:`Unrolled` takes them.
 
-        None where plain arithmetic is asked for, or where one of them has none, which the log tells once.
+        None where plain arithmetic is asked for, where no gradient is (buffers of all steps would be for nothing), or
+        where one of them has none, which the log tells once.
         """
         settings, steps = current(), embedded.shape[1]
-        if not settings.fast:
+        if not settings.fast or not torch.is_grad_enabled():
             return None
         positions = torch.arange(state.position, state.position + steps, device=embedded.device)
         attend = self.attention.by_hand(state.memory, positions)
@@ -264,7 +266,7 @@ class Decoder(nn.Module, ABC):
             "this attention": attend is None,
             "cells other than the LSTM without layer normalisation": len(plain) < len(self.cells),
             "decoder.self_attention": type(self.self_attention) is not NoSelfAttention,
-            "this readout": not self._reads_by_hand,
+            self._without_derivative: bool(self._without_derivative),
         }
         if attend is None or any(missing.values()):
             self._tell_slow(", ".join(name for name, is_missing in missing.items() if is_missing))
@@ -277,7 +279,7 @@ class Decoder(nn.Module, ABC):
 
     def _tell_slow(self, missing: str) -> None:
         """Say once, where it is trained, that the decoder goes step by step."""
-        if self.training and torch.is_grad_enabled() and not self._told:
+        if self.training and not self._told:
             log.info("the decoder goes step by step, which is slower: no derivative is written by hand for %s", missing)
             self._told = True
 

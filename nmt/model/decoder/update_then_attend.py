@@ -26,7 +26,10 @@ class UpdateThenAttend(Decoder):
     def __init__(self, *, readout: Readout, input_feeding: bool = True, **options: Any) -> None:
         super().__init__(readout=readout, feed_size=readout.size if input_feeding else 0, **options)
         self.input_feeding = input_feeding
-        self._reads_by_hand = input_feeding and readout.by_hand() is not None
+        if not input_feeding:
+            self._without_derivative = "decoding without input feeding"
+        elif readout.by_hand() is None:
+            self._without_derivative = "this readout"
 
     def _first_feed(self, like: Tensor) -> Tensor | None:
         return like.new_zeros(*like.shape[:-1], self.readout.size) if self.input_feeding else None
@@ -73,7 +76,7 @@ class UpdateThenAttend(Decoder):
         output, layers = self._update_all(embedded, state)
         tops, past = use.look_back(output.unsqueeze(1), state.past)
         tops = tops.squeeze(1)
-        positions = torch.arange(embedded.shape[1], device=embedded.device)
+        positions = torch.arange(state.position, state.position + embedded.shape[1], device=embedded.device)
         attended = self.attention(tops, state.memory, positions, state.attention)
         position = state.position + embedded.shape[1]
         after = replace(state, layers=layers, top=tops[:, -1:], past=past, position=position)

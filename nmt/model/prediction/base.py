@@ -72,7 +72,8 @@ class Prediction(nn.Module, ABC):
     def prepare(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> Callable[[slice], Tensor]:
         """Return ``sentences -> log-probabilities`` [B', Q, V] of one slice of the batch at a time.
 
-        Arguments as in :meth:`log_probs`. A prediction that can do without those of the whole batch overrides it.
+        Each sentence is asked for once, and what is returned may be overwritten. Arguments as in :meth:`log_probs`. A
+        prediction that can do without those of the whole batch overrides it.
         """
         return self.log_probs(decoded, output, copies).__getitem__
 
