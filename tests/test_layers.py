@@ -11,16 +11,17 @@ BELOW_ASSEMBLE = {
     "config": {"errors"},
     "run_folder": {"errors"},
     "component": {"errors"},
-    "data": {"errors"},
-    "model": {"errors"},
-    "training": {"errors", "data", "model"},
+    "sizes": set(),
+    "data": {"errors", "sizes"},
+    "model": {"errors", "sizes"},
+    "training": {"errors", "sizes", "data", "model"},
     "search": {"errors"},
     "evaluation": {"errors", "data", "model", "search"},
     "report": {"errors", "evaluation"},
 }
 LAYERS = {**BELOW_ASSEMBLE, "assemble": set(BELOW_ASSEMBLE), "cli": {*BELOW_ASSEMBLE, "assemble"}}
 # plain things that must be there before torch is
-WITHOUT_TORCH = {"errors", "config", "run_folder", "component"}
+WITHOUT_TORCH = {"errors", "config", "run_folder", "component", "sizes"}
 
 SOURCES = sorted((ROOT / "nmt").rglob("*.py"))
 PROGRAMS = [*SOURCES, *sorted((ROOT / "scripts").rglob("*.py")), *ROOT.glob("*.py")]

@@ -7,7 +7,7 @@ import platform
 # Products prepared for one shape each, with code of its own of about half a megabyte, are kept twice: by oneDNN and by
 # torch's layer above it. Batches of changing shapes fill the 1,024 places of either; those of one batch fit into these,
 # which is where nearly all are met again.
-_KEPT_PRODUCTS = 32
+_KEPT_PRODUCTS = 256
 _CACHES = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"),
     "LRU_CACHE_CAPACITY": ("LRU_CACHE_CAPACITY",),

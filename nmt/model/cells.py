@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nmt.model.products import Linear, Operand, current, rounded, rounded_rows, sum_rows, times_transposed
+from nmt.model.kernels import lstm_back, lstm_forward
+from nmt.model.layer import Layer, run_side_by_side
+from nmt.model.products import Linear, Operand, current
 
 CellState = tuple[Tensor, ...]
 """(h,) of RNN and GRU, (h, c) of the LSTM; each [.., H]."""
@@ -89,18 +91,28 @@ class Cell(nn.Module, ABC):
         """Run cells of this kind over a sequence each, all of one shape, as :meth:`run` does (the two directions)."""
         return [cell.run(each, state) for cell, each, state in zip(cells, inputs, states, strict=True)]
 
-    def _fused_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
-        """Return ``(projected, feed, h) -> pre-activations`` as one product of [feed; h] with [W_feed W_recurrent]."""
+    def by_hand(self, state: CellState, steps: int, words: Tensor | None = None) -> Layer | None:
+        """Return the cell over so many steps with a derivative written by hand; None where there is none.
+
+        Args:
+            state: h_0, c_0 [B, H].
+            steps: T.
+            words: [T, B, I], ``inputs`` known beforehand, while ``feed`` is fed; None: ``inputs`` are what is fed.
+        """
+        return None
+
+    def _fused_recurrence(self) -> Callable[[Tensor | None, Tensor], Tensor]:
+        """Return ``(feed, h) -> part of the pre-activations``: the product of [feed; h] with [W_feed W_recurrent]."""
         if self.feed is None:
             recurrent = self.recurrent.prepare()
-            return lambda projected, _, hidden: projected + recurrent(hidden)
+            return lambda _, hidden: recurrent(hidden)
         both = Operand(torch.cat([self.feed.weight, self.recurrent.weight], dim=1))
 
-        def sum_of_parts(projected: Tensor, feed: Tensor | None, hidden: Tensor) -> Tensor:
+        def fed_part(feed: Tensor | None, hidden: Tensor) -> Tensor:
             assert feed is not None
-            return projected + both(torch.cat([feed, hidden], dim=-1))
+            return both(torch.cat([feed, hidden], dim=-1))
 
-        return sum_of_parts
+        return fed_part
 
     def _split_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]:
         """Return ``(projected, feed, h) -> (input's and feed's part, recurrent part)`` of the pre-activations."""
@@ -125,8 +137,8 @@ class RNNCell(Cell):
 
     def prepare(self) -> Advance:
         """Return the step function."""
-        total = self._fused_recurrence()
-        return lambda projected, feed, state: (torch.tanh(self.norm(total(projected, feed, state[0]))),)
+        fed_part = self._fused_recurrence()
+        return lambda projected, feed, state: (torch.tanh(self.norm(projected + fed_part(feed, state[0]))),)
 
 
 class _ApartNorm(nn.Module):
@@ -201,20 +213,46 @@ class LSTMCell(Cell):
 
     def prepare(self) -> Advance:
         """Return the step function."""
-        total = self._normalised_recurrence() if self.layer_norm else self._fused_recurrence()
-        fast = current().fast and not self.layer_norm
+        if self.layer_norm:
+            return self._prepare_normalised()
+        fed_part, fast = self._fused_recurrence(), current().fast
 
         def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
-            gates = total(projected, feed, state[0])
-            if fast:
-                # a sum just made, which is no one else's, where nothing is written down
-                return _LSTMUpdate.apply(gates, state[1]) if torch.is_grad_enabled() else lstm_update(gates, state[1])
-            sigmoids, candidate = gates.split([3 * self.hidden_size, self.hidden_size], dim=-1)
-            entering, kept, shown = torch.sigmoid(sigmoids).chunk(3, dim=-1)
-            cell = kept * state[1] + entering * torch.tanh(candidate)
-            return shown * torch.tanh(self.cell_norm(cell)), cell
+            product = fed_part(feed, state[0])
+            if not fast:
+                return self._squash(projected + product, state[1], lambda cell: cell)
+            if torch.is_grad_enabled():
+                return _LSTMUpdate.apply(projected, product, state[1])
+            return _lstm_update(projected, product, state[1])
 
         return advance
+
+    def _prepare_normalised(self) -> Advance:
+        parts = self._split_recurrence()
+
+        def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
+            inputs, recurrent = parts(projected, feed, state[0])
+            return self._squash(self.input_norm(inputs) + self.recurrent_norm(recurrent), state[1], self.cell_norm)
+
+        return advance
+
+    def _squash(self, gates: Tensor, cell: Tensor, norm: Callable[[Tensor], Tensor]) -> CellState:
+        """Return h', c' of pre-activations [.., 4H] and c [.., H]."""
+        sigmoids, candidate = gates.split([3 * self.hidden_size, self.hidden_size], dim=-1)
+        entering, kept, shown = torch.sigmoid(sigmoids).chunk(3, dim=-1)
+        new = kept * cell + entering * torch.tanh(candidate)
+        return shown * torch.tanh(norm(new)), new
+
+    def by_hand(self, state: CellState, steps: int, words: Tensor | None = None) -> Layer | None:
+        """Return the layer; see :meth:`Cell.by_hand`."""
+        if self.layer_norm:
+            return None
+        fed, known = self.input.weight, None
+        if words is not None:
+            fed, known = None if self.feed is None else self.feed.weight, (words, self.input.weight)
+        assert self.input.bias is not None
+        bf16 = current().bf16
+        return Layer(state, self.recurrent.weight, self.input.bias, fed=fed, words=known, steps=steps, bf16=bf16)
 
     def run(self, inputs: Tensor, state: CellState, feeds: Tensor | None = None) -> tuple[Tensor, CellState]:
         """Run over a whole sequence; see :meth:`Cell.run`."""
@@ -242,160 +280,58 @@ class LSTMCell(Cell):
         if not torch.is_grad_enabled():
             given = zip(cells, inputs, states, weights, strict=True)
             return [cell._run_without_gradients(*each) for cell, *each in given]  # pyright: ignore
-        first = (torch.stack(part) for part in zip(*states, strict=True))
-        shared = [(weight, cell.input.bias, cell.recurrent.weight) for cell, weight in zip(cells, weights, strict=True)]
-        given = zip(inputs, *zip(*shared, strict=True), strict=True)
-        hiddens, memories = _LSTMSequence.apply(current().bf16, *first, *(each for layer in given for each in layer))
-        return [(hiddens[:, d], (memories[:, d],)) for d in range(len(cells))]
+        bf16 = current().bf16
+        layers = []
+        for cell, given, state, weight in zip(cells, inputs, states, weights, strict=True):
+            recurrent, bias = cell.recurrent.weight, cell.input.bias
+            assert bias is not None
+            words = given, weight
+            layers.append(Layer(state, recurrent, bias, fed=None, words=words, steps=len(given), bf16=bf16))
+        return [(hiddens, (memories,)) for hiddens, memories in run_side_by_side(layers)]
 
     def _run_without_gradients(self, inputs: Tensor, state: CellState, weight: Tensor) -> tuple[Tensor, CellState]:
         """Run over a whole sequence, step by step in what fits the cache: one product of [x_t; h_{t-1}] a step."""
-        both = Operand(torch.cat([weight, self.recurrent.weight], 1), self.input.bias)
-        steps, (hidden, cell) = len(inputs), state
+        both = Operand(torch.cat([weight, self.recurrent.weight], 1))
+        assert self.input.bias is not None
+        bias, steps, (hidden, cell) = self.input.bias, len(inputs), state
         hiddens, cells = (hidden.new_empty(steps, *hidden.shape) for _ in range(2))
-        squashed = torch.empty_like(hidden)
         for t, given in enumerate(inputs):
-            gates = both(torch.cat([given, hidden], 1))
-            lstm_forward(gates, cell, hiddens[t], cells[t], squashed)
+            lstm_forward(both(torch.cat([given, hidden], 1)), cell, hiddens[t], cells[t], bias=bias)
             hidden, cell = hiddens[t], cells[t]
         return hiddens, (cells,)
 
-    def _normalised_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
-        parts = self._split_recurrence()
 
-        def total(projected: Tensor, feed: Tensor | None, hidden: Tensor) -> Tensor:
-            inputs, recurrent = parts(projected, feed, hidden)
-            return self.input_norm(inputs) + self.recurrent_norm(recurrent)
-
-        return total
-
-
-def lstm_forward(gates: Tensor, cell: Tensor, hidden: Tensor, new: Tensor, squashed: Tensor) -> None:
-    """Activate ``gates`` [.., 4H] in place; write h', c', tanh(c').
-
-    tanh(x) = 2 sigmoid(2 x) - 1: torch vectorises sigmoid several times better on CPUs.
-    """
-    size = cell.shape[-1]
-    candidate = gates[..., 3 * size :]
-    candidate.mul_(2)
-    gates.sigmoid_()
-    candidate.mul_(2).sub_(1)
-    entering, kept, shown = gates[..., : 3 * size].split(size, dim=-1)
-    torch.mul(kept, cell, out=new).addcmul_(entering, candidate)
-    torch.mul(new, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
-    torch.mul(shown, squashed, out=hidden)
-
-
-def lstm_update(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return h', c' of pre-activations [.., 4H], which are overwritten, and c [.., H]."""
-    hidden, new, squashed = (torch.empty_like(cell) for _ in range(3))
-    lstm_forward(gates, cell, hidden, new, squashed)
-    return hidden, new
-
-
-def lstm_backward(
-    gates: Tensor, cell: Tensor, squashed: Tensor, of_hidden: Tensor, of_cell: Tensor, of_gates: Tensor
-) -> Tensor:
-    """Write dL/d(pre-activations) [.., 4H] and return dL/dc of the old cell.
-
-    With dh, dc the gradients of h' and c': do = dh tanh(c'), dc += dh o (1 - tanh(c')^2), di = dc g, df = dc c,
-    dg = dc i; then each times the derivative of its own squashing, s (1 - s) or 1 - g^2.
-    """
-    size = cell.shape[-1]
-    entering, kept, shown, candidate = gates.split(size, dim=-1)
-    through = of_hidden * shown
-    total = torch.addcmul(through, through, squashed.square(), value=-1).add_(of_cell)
-    of_entering, of_kept, of_shown, of_candidate = of_gates.split(size, dim=-1)
-    torch.mul(total, candidate, out=of_entering)
-    torch.mul(total, cell, out=of_kept)
-    torch.mul(of_hidden, squashed, out=of_shown)
-    torch.mul(total, entering, out=of_candidate)
-    sigmoids = gates[..., : 3 * size]
-    of_gates[..., : 3 * size] *= torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1)
-    of_candidate.addcmul_(of_candidate, candidate.square(), value=-1)
-    return total.mul_(kept)
+def _lstm_update(projected: Tensor, product: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h', c' [.., H] of two parts of the pre-activations [.., 4H] and c [.., H], without a derivative."""
+    flat = cell.reshape(-1, cell.shape[-1])
+    hidden, new = torch.empty_like(flat), torch.empty_like(flat)
+    inputs, products = (part.reshape(len(flat), -1) for part in (projected, product))
+    lstm_forward(products, flat, hidden, new, inputs=inputs)
+    return hidden.view(cell.shape), new.view(cell.shape)
 
 
 class _LSTMUpdate(torch.autograd.Function):
-    """(pre-activations [.., 4H], c [.., H]) -> (h', c')."""
+    """(two parts of the pre-activations [.., 4H], c [.., H]) -> (h', c')."""
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        # the caller's sum is a fresh tensor that nothing else reads; still, autograd functions must not change inputs
-        gates = gates.clone()
-        hidden, new, squashed = (torch.empty_like(cell) for _ in range(3))
-        lstm_forward(gates, cell, hidden, new, squashed)
-        ctx.save_for_backward(gates, cell, squashed)
-        return hidden, new
+    def forward(ctx: Any, projected: Tensor, product: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        flat = cell.reshape(-1, cell.shape[-1])
+        inputs, products = (part.reshape(len(flat), -1) for part in (projected, product))
+        gates = flat.new_empty(len(flat), 4 * flat.shape[1])
+        hidden, new, squashed = (torch.empty_like(flat) for _ in range(3))
+        lstm_forward(products, flat, hidden, new, inputs=inputs, gates=gates, squashed=squashed)
+        ctx.save_for_backward(gates, flat, squashed)
+        return hidden.view(cell.shape), new.view(cell.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        of_hidden, of_cell = gradients
         gates, cell, squashed = ctx.saved_tensors
+        of_hidden, of_cell = gradients[0].reshape(cell.shape), gradients[1].reshape(cell.shape).clone()
         of_gates = torch.empty_like(gates)
-        return of_gates, lstm_backward(gates, cell, squashed, of_hidden, of_cell, of_gates)
-
-
-class _LSTMSequence(torch.autograd.Function):
-    """D LSTM layers side by side, which share all elementwise operations (an encoder's directions; or one layer).
-
-    h_0, c_0 [D, B, H]; then of each layer inputs [T, B, I], weights [4H, I], bias [4H], recurrent weights [4H, H] ->
-    h, c [T, D, B, H]. Forward keeps the activated gates. Backward goes through time with dh_{t-1} = dgates_t U only;
-    the gradients of weights are one product of all dgates with all inputs, or all h_{t-1}.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, bf16: bool, hidden: Tensor, cell: Tensor, *given: Tensor) -> tuple[Tensor, Tensor]:
-        bf16 = bf16 and hidden.dtype == torch.float32
-        inputs, weights, biases, recurrent = given[::4], given[1::4], given[2::4], given[3::4]
-        steps, size = len(inputs[0]), 4 * hidden.shape[2]
-        rows = [rounded_rows(each, bf16) for each in inputs]
-        weights, matrices = ([rounded(weight, bf16) for weight in each] for each in (weights, recurrent))
-        gates = hidden.new_empty(steps, *hidden.shape[:2], size)
-        for d, (left, right, bias) in enumerate(zip(rows, weights, biases, strict=True)):
-            torch.add(times_transposed(left, right).view(steps, -1, size), bias, out=gates[:, d])
-        hiddens, cells = (hidden.new_empty(steps + 1, *hidden.shape) for _ in range(2))
-        squashed = hidden.new_empty(steps, *hidden.shape)
-        hiddens[0], cells[0] = hidden, cell
-        for t in range(steps):
-            earlier = rounded(hiddens[t], bf16)
-            for d, matrix in enumerate(matrices):
-                gates[t, d] += times_transposed(earlier[d], matrix)
-            lstm_forward(gates[t], cells[t], hiddens[t + 1], cells[t + 1], squashed[t])
-        ctx.bf16 = bf16
-        ctx.shapes = [each.shape for each in inputs]
-        ctx.save_for_backward(gates, hiddens, cells, squashed, *rows, *weights, *matrices)
-        return hiddens[1:], cells[1:]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        of_hiddens, of_cells = gradients
-        gates, hiddens, cells, squashed, *given = ctx.saved_tensors
-        layers = len(ctx.shapes)
-        rows, weights, matrices = given[:layers], given[layers : 2 * layers], given[2 * layers :]
-        # layers first, so that each layer's are rows
-        factors = rows[0].new_empty(layers, len(gates), *gates.shape[2:])
-        of_gates = torch.empty_like(gates[0])
-        of_hidden, of_cell = torch.zeros_like(hiddens[0]), torch.zeros_like(cells[0])
-        for t in reversed(range(len(gates))):
-            of_hidden += of_hiddens[t]
-            of_cell += of_cells[t]
-            of_cell = lstm_backward(gates[t], cells[t], squashed[t], of_hidden, of_cell, of_gates)
-            factors[:, t] = of_gates
-            for d, matrix in enumerate(matrices):
-                of_hidden[d] = times_transposed(factors[d, t], matrix.t())
-        earlier = rounded(hiddens[:-1], ctx.bf16)
-        found = []
-        for d, shape in enumerate(ctx.shapes):
-            of_sums = factors[d].flatten(0, 1)
-            of_inputs = times_transposed(of_sums, weights[d].t()) if ctx.needs_input_grad[3 + 4 * d] else None
-            of_weight = times_transposed(of_sums.t(), rows[d].t())
-            of_recurrent = times_transposed(of_sums.t(), earlier[:, d].flatten(0, 1).t())
-            of_all = (None if of_inputs is None else of_inputs.view(shape), of_weight, sum_rows(of_sums), of_recurrent)
-            found += [None if each is None else each.to(gates.dtype) for each in of_all]
-        return None, of_hidden, of_cell, *found
+        lstm_back(gates, cell, squashed, [of_hidden], of_cell, of_gates)
+        of_part = of_gates.view(*gradients[0].shape[:-1], -1)
+        return of_part, of_part, of_cell.view(gradients[1].shape)
 
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}

@@ -20,7 +20,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model.products import current, product, rounded, times_transposed
+from nmt.model.kernels import cross_entropy
+from nmt.model.products import (
+    current,
+    outer,
+    product,
+    rounded,
+    rounded_rows,
+    times_transposed,
+    write_product,
+)
+from nmt.sizes import rounded_down
 
 # rows of logits at once: on a CPU few enough for the cache, since every pass over them but the products is bound by
 # memory; elsewhere enough to keep the device busy
@@ -84,34 +94,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
         bf16: bool,
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
-        left, matrix = rounded(readouts, bf16), rounded(weight, bf16)
-        nll, logits, probs = readouts.new_empty(len(readouts)), None, None
-        of_readouts, of_weight, of_bias = torch.empty_like(readouts), None, torch.zeros_like(bias)
-        rows = max(1, _BLOCK // len(weight))
-        for first in range(0, len(readouts), rows):
-            block = slice(first, first + rows)
-            gradient = left.new_empty(len(left[block]) if differentiate else 0, len(weight))
-            for chunk in _chunks(left[block]):
-                logits = _logits(left[block][chunk], matrix, bias, logits)
-                wanted = targets[block][chunk].unsqueeze(1)
-                probs = _softmax(logits, probs)
-                nll[block][chunk] = _log_total(logits, probs) - logits.gather(1, wanted).squeeze(1)
-                if not differentiate:
-                    continue
-                if smoothing:
-                    probs -= smoothing / len(weight)
-                probs.scatter_add_(1, wanted, probs.new_full(wanted.shape, smoothing - 1))
-                if real is not None:
-                    probs *= real[block][chunk].unsqueeze(1)
-                of_bias += probs.sum(0)
-                gradient[chunk] = probs
+        count, left, matrix = len(readouts), rounded_rows(readouts, bf16), rounded(weight, bf16)
+        nll, of_bias = readouts.new_empty(count), torch.zeros_like(bias)
+        of_readouts, of_weight = torch.empty_like(readouts), None
+        rows = rounded_down(max(1, _BLOCK // len(weight)))
+        for first in range(0, count, rows):
+            block, real_rows = left[first : first + rows], min(rows, count - first)
+            # of logits, then of their gradients
+            chunks = _chunks(block)
+            gradient = block.new_empty(len(block) if differentiate else chunks[0].stop, len(weight))
+            for chunk in chunks:
+                logits = gradient[chunk] if differentiate else gradient[: len(block[chunk])]
+                write_product(logits, block[chunk], matrix)
+                within = min(chunk.stop, real_rows) - chunk.start
+                place = slice(first + chunk.start, first + chunk.start + within)
+                counts = None if real is None else real[place]
+                given = bias, targets[place], counts, smoothing, nll[place], of_bias
+                cross_entropy(logits[:within], *given, differentiate=differentiate)
+                if differentiate:
+                    logits[within:].zero_()
+                    of_readouts[place] = times_transposed(logits, matrix.t())[:within]
             if differentiate:
-                of_readouts[block] = times_transposed(gradient, matrix.t())
-                total = times_transposed(gradient.t(), left[block].t())
+                total = outer(gradient, block)
                 # one block's product stays as it is until it is scaled
                 of_weight = total if of_weight is None else of_weight.to(weight.dtype).add_(total)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)
-        nll = nll if real is None else torch.where(real, nll, 0.0)
         ctx.mark_non_differentiable(nll)
         loss = nll.sum()
         if smoothing:
@@ -131,33 +138,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _chunks(rows: Tensor) -> list[slice]:
     size = _CHUNK if rows.device.type == "cpu" else _DEVICE_CHUNK
-    return [slice(start, start + size) for start in range(0, len(rows), size)]
+    return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
 
 
-def _logits(left: Tensor, matrix: Tensor, bias: Tensor, room: Tensor | None = None) -> Tensor:
-    """Return logits [n, V] in the type of the bias, in ``room`` where it is as large (new memory costs a CPU time)."""
-    logits = times_transposed(left, matrix, bias.to(left.dtype))
-    if logits.dtype == bias.dtype:
-        return logits
-    room = _fitting(room, len(left))
-    return logits.to(bias.dtype) if room is None else room.copy_(logits)
-
-
-def _softmax(logits: Tensor, room: Tensor | None) -> Tensor:
-    """Return the softmax of the logits, in ``room`` where it is as large."""
-    return torch.softmax(logits, dim=-1, out=_fitting(room, len(logits)))
-
-
-def _fitting(room: Tensor | None, rows: int) -> Tensor | None:
-    return room if room is not None and len(room) == rows else None
-
-
-def _log_total(logits: Tensor, probs: Tensor) -> Tensor:
-    """Return log sum_v exp z_v [n] from logits and their softmax: z - log p of the likeliest, whose p is no rounded 0.
-
-    Torch's logsumexp takes a CPU several times as long as its softmax.
-    """
-    return logits.amax(-1) - probs.amax(-1).log()
+def _logits(left: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """Return logits [n, V] in the type of the bias."""
+    return times_transposed(left, matrix, bias.to(left.dtype)).to(bias.dtype)
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -169,11 +155,10 @@ class _TokenLogProbs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         left, matrix = rounded(readouts, bf16), rounded(weight, bf16)
         log_prob, mean, log_total = (readouts.new_empty(len(readouts)) for _ in range(3))
-        probs = None
         for chunk in _chunks(left):
             logits = _logits(left[chunk], matrix, bias)
-            probs = _softmax(logits, probs)
-            log_total[chunk] = _log_total(logits, probs)
+            # z - log p of the likeliest, whose p is no rounded 0: logsumexp takes a CPU several times as long
+            log_total[chunk] = logits.amax(-1) - torch.softmax(logits, dim=-1).amax(-1).log()
             log_prob[chunk] = logits.gather(1, targets[chunk].unsqueeze(1)).squeeze(1) - log_total[chunk]
             mean[chunk] = logits.mean(-1) - log_total[chunk]
         ctx.save_for_backward(left, matrix, bias, targets, log_total)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nmt.model.kernels import drop
+
 Drop = Callable[[Tensor], Tensor]
 
 
@@ -86,15 +88,14 @@ class _Dropout(torch.autograd.Function):
     def forward(ctx: Any, vectors: Tensor, dropped: int) -> Tensor:
         words = torch.empty((vectors.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[: vectors.numel()].view(vectors.shape)
-        kept = bits >= dropped - 2**15
-        ctx.save_for_backward(kept)
-        ctx.scale = 2**16 / (2**16 - dropped)
-        return torch.mul(vectors, kept).mul_(ctx.scale)
+        ctx.save_for_backward(bits)
+        ctx.given = dropped - 2**15, 2**16 / (2**16 - dropped)
+        return drop(vectors, bits, *ctx.given)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return torch.mul(gradients[0], *ctx.saved_tensors).mul_(ctx.scale), None
+        return drop(gradients[0], *ctx.saved_tensors, *ctx.given), None
 
 
 def drop_words(tokens: Tensor, rate: float, *, unknown: int, special: int) -> Tensor:

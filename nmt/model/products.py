@@ -17,16 +17,20 @@ deferral everything is plain autograd, and the tests hold one against the other.
 the result (accumulation inside is in fp32); parameters, sums, softmax and everything elementwise stay in fp32.
 """
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from nmt.sizes import rounded_up
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,18 @@ def _has_onednn_linear() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-# oneDNN's float32 product is more than twice as fast as MKL's on AMD processors and no slower elsewhere. The operator
-# is private to torch, hence the test for it, and has no derivative, hence only inside our own autograd functions.
+def _is_intel() -> bool:
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "GenuineIntel" in platform.processor()
+
+
+# oneDNN's float32 product is more than twice as fast as MKL's on AMD processors, where MKL does without AVX-512;
+# on Intel's MKL's is as fast, and twice that where a factor is transposed. The operator is private, hence the test
+# for it, and has no derivative, hence only inside our own autograd functions.
 _ONEDNN = _has_onednn_linear()
+_ONEDNN_FLOAT32 = _ONEDNN and not _is_intel()
 
 
 def _has_blocks(dtype: torch.dtype) -> bool:
@@ -79,20 +92,65 @@ def rounded(tensor: Tensor, bf16: bool) -> Tensor:
 
 def times_transposed(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute ``left @ right^T + bias`` ([n, k], [m, k], [m] -> [n, m]) without autograd, by the fastest product."""
-    if _ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu" and left.numel() > 0:
+    if _ONEDNN_FLOAT32 and left.dtype == torch.float32 and left.device.type == "cpu" and left.numel() > 0:
         return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return functional.linear(left, right, bias)
+
+
+def write_product(into: Tensor, left: Tensor, right: Tensor) -> None:
+    """Write ``left @ right^T``, as :func:`times_transposed` computes it."""
+    if _ONEDNN_FLOAT32 and left.dtype == torch.float32 and left.device.type == "cpu":
+        into.copy_(times_transposed(left, right))
+    else:
+        torch.mm(left, right.t(), out=into)
 
 
 def _flat(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
+@dataclass(frozen=True)
+class Stack:
+    """A buffer for the rows of all steps.
+
+    Attributes:
+        rows: [n, D]; those beyond the last step's are zeros, so that products of all rows meet few sizes: to prepare
+            one for a new size takes a CPU longer than many a product.
+        steps: [T, B, D], the same memory.
+    """
+
+    rows: Tensor
+    steps: Tensor
+
+    @classmethod
+    def empty(cls, like: Tensor, steps: int, batch: int, size: int, dtype: torch.dtype | None = None) -> "Stack":
+        """Return a stack of the device of ``like``, and of its type unless ``dtype`` says otherwise."""
+        rows = empty_rows(like, steps * batch, size, dtype)
+        return cls(rows, rows[: steps * batch].view(steps, batch, size))
+
+
+def empty_rows(like: Tensor, count: int, size: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Return at least ``count`` rows, on a CPU of few numbers; those beyond are zeros. See :class:`Stack`."""
+    whole = rounded_up(count) if like.device.type == "cpu" and count else count
+    rows = like.new_empty(whole, size, dtype=dtype)
+    rows[count:].zero_()
+    return rows
+
+
 def rounded_rows(inputs: Tensor, bf16: bool) -> Tensor:
-    """Return [.., k] as rows [n, k], in bf16 where asked to; in one pass over what is not contiguous."""
-    if inputs.is_contiguous() or not bf16 or inputs.dtype != torch.float32:
-        return rounded(_flat(inputs), bf16)
-    return _flat(torch.empty(inputs.shape, dtype=torch.bfloat16, device=inputs.device).copy_(inputs))
+    """Return [.., k] as rows, in bf16 where asked to; what is rounded is followed by rows of zeros as in a stack."""
+    if not bf16 or inputs.dtype != torch.float32:
+        return _flat(inputs)
+    count = inputs.numel() // inputs.shape[-1]
+    rows = empty_rows(inputs, count, inputs.shape[-1], torch.bfloat16)
+    rows[:count].view(inputs.shape).copy_(inputs)
+    return rows
+
+
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    """Return sum_i left_i right_i^T ([n, m], [n', k] -> [m, k]); rows beyond those of the other are zeros."""
+    count = min(len(left), len(right))
+    return times_transposed(left[:count].t(), right[:count].t())
 
 
 def sum_rows(rows: Tensor) -> Tensor:
@@ -109,7 +167,7 @@ class _Product(torch.autograd.Function):
         ctx.save_for_backward(left, right)
         ctx.bf16 = bf16
         ctx.shape = inputs.shape
-        result = times_transposed(left, right)
+        result = times_transposed(left, right)[: inputs.numel() // inputs.shape[-1]]
         result = result.to(inputs.dtype) if bias is None else torch.add(result, bias)
         return result.view(*inputs.shape[:-1], weight.shape[0])
 
@@ -120,9 +178,9 @@ class _Product(torch.autograd.Function):
         dtype, gradient = gradients[0].dtype, rounded_rows(gradients[0], ctx.bf16)
         of_inputs = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_inputs = times_transposed(gradient, right.t()).to(dtype).view(ctx.shape)
+            of_inputs = times_transposed(gradient, right.t())[: ctx.shape[:-1].numel()].to(dtype).view(ctx.shape)
         if ctx.needs_input_grad[1]:
-            of_weight = times_transposed(gradient.t(), left.t()).to(dtype)
+            of_weight = outer(gradient, left).to(dtype)
         if ctx.needs_input_grad[2]:
             of_bias = sum_rows(gradient).to(dtype)
         return of_inputs, of_weight, of_bias, None

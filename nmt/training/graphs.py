@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nmt.data.batches import Batch
 from nmt.model.scheduled import settled
+from nmt.sizes import rounded_up
 from nmt.training.loss import LossFunction, add_gradients
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,6 @@ log = logging.getLogger(__name__)
 _WARM_UP = 3
 # graphs kept at most; each takes memory of its own for what it launches
 _LIMIT = 256
-# sizes are rounded up to as many significant binary digits
-_DIGITS = 4
 # graphs whose capture failed: torch's allocator goes on asking them, at each later capture, whether memory is theirs
 _FAILED: list[torch.cuda.CUDAGraph] = []
 _Shape = tuple[tuple[str, tuple[int, ...]], ...]
@@ -151,12 +150,6 @@ def in_few_shapes(batch: Batch) -> Batch:
     links = 0 if batch.links is None else 1 << max(batch.links.shape[1] - 1, 0).bit_length()
     sizes = (len(batch), batch.source.shape[1], batch.target_out.shape[1])
     return batch.padded(*(rounded_up(size) for size in sizes), links=links)
-
-
-def rounded_up(size: int) -> int:
-    """Return the least number from ``size`` (at least 1) on that has at most four significant binary digits."""
-    step = 1 << max((size - 1).bit_length() - _DIGITS, 0)
-    return -(-size // step) * step
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from reference import recurrent
 from toys import CELLS, close, random, randomised
 
 from nmt.model import arithmetic
-from nmt.model.cells import LSTMCell, _LSTMSequence, _LSTMUpdate, make_cell
+from nmt.model.cells import LSTMCell, _LSTMUpdate, make_cell
+from nmt.model.layer import Layer, run_side_by_side
 
 T, B, INPUT, FEED, H = 5, 3, 7, 2, 11
 KINDS = list(product(CELLS, [False, True]))
@@ -110,34 +111,41 @@ def test_a_normalised_cell_has_no_bias_before_its_norm(kind):
 
 
 def test_lstm_update_gradient():
-    gates, cells = random(2, 3, 4 * 5).requires_grad_(), random(2, 3, 5, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(_LSTMUpdate.apply, (gates, cells))
+    parts = [random(2, 3, 4 * 5, seed=seed).requires_grad_() for seed in (1, 2)]
+    assert torch.autograd.gradcheck(_LSTMUpdate.apply, (*parts, random(2, 3, 5, seed=3).requires_grad_()))
 
 
 def test_lstm_update_leaves_its_inputs_alone():
-    gates, cells = random(B, 4 * H), random(B, H)
-    before = gates.clone(), cells.clone()
-    _LSTMUpdate.apply(gates, cells)
-    assert torch.equal(gates, before[0]) and torch.equal(cells, before[1])
+    given = random(B, 4 * H), random(B, 4 * H, seed=1), random(B, H)
+    before = [tensor.clone() for tensor in given]
+    _LSTMUpdate.apply(*given)
+    assert all(torch.equal(tensor, old) for tensor, old in zip(given, before, strict=True))
 
 
 def sequence_tensors(directions):
-    """h_0, c_0 [D, B, H], then of each direction inputs, weights, bias and recurrent weights."""
-    states = [random(directions, 2, 5, seed=seed) for seed in (2, 3)]
-    shapes = [(3, 2, 6), (4 * 5, 6), (4 * 5,), (4 * 5, 5)] * directions
-    return [*states, *(random(*shape, seed=4 + number) for number, shape in enumerate(shapes))]
+    """Of each direction h_0, c_0 [B, H], inputs [T, B, I], their weights, recurrent weights and bias."""
+    shapes = [(2, 5), (2, 5), (3, 2, 6), (4 * 5, 6), (4 * 5, 5), (4 * 5,)] * directions
+    return [random(*shape, seed=4 + number) for number, shape in enumerate(shapes)]
+
+
+def run_sequences(*tensors):
+    layers = []
+    for start in range(0, len(tensors), 6):
+        *state, inputs, weight, recurrent, bias = tensors[start : start + 6]
+        layers.append(Layer(state, recurrent, bias, fed=None, words=(inputs, weight), steps=3, bf16=False))
+    return [part for found in run_side_by_side(layers) for part in found]
 
 
 @pytest.mark.parametrize("directions", [1, 2])
 def test_lstm_sequence_gradient(directions):
     given = [tensor.requires_grad_() for tensor in sequence_tensors(directions)]
-    assert torch.autograd.gradcheck(lambda *tensors: _LSTMSequence.apply(False, *tensors), given)
+    assert torch.autograd.gradcheck(run_sequences, given)
 
 
 def test_lstm_sequence_leaves_its_inputs_alone():
     given = sequence_tensors(2)
     before = [tensor.clone() for tensor in given]
-    _LSTMSequence.apply(False, *given)
+    run_sequences(*given)
     assert all(torch.equal(tensor, old) for tensor, old in zip(given, before, strict=True))
 
 

@@ -14,8 +14,9 @@ from training_toy import records, train
 
 from nmt.data.batches import EncodedPairs, TokenBatches
 from nmt.model.scheduled import Scheduled
+from nmt.sizes import rounded_up
 from nmt.training import BatchLoss, build_optimizer, graphs, train_step
-from nmt.training.graphs import Graphs, in_few_shapes, rounded_up
+from nmt.training.graphs import Graphs, in_few_shapes
 from nmt.training.loss import add_gradients
 
 SOURCES, TARGETS, SIZE = 13, 11, 7

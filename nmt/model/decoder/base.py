@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from nmt.model.attention import Attended, Attention, AttentionState, Prepared
-from nmt.model.cells import Advance, CellName, CellState, LSTMCell, make_cell
+from nmt.model.cells import Advance, CellName, CellState, make_cell
 from nmt.model.decoder.bridge import Bridge
 from nmt.model.decoder.readout import Read, Readout
 from nmt.model.decoder.self_attention import CausalSelfAttention, LookBack, NoSelfAttention, Past
 from nmt.model.dropout import Drop, Dropout
 from nmt.model.encoder.base import Encoded
 from nmt.model.products import Operand, current
-from nmt.model.recurrence import Layer
 
 log = logging.getLogger(__name__)
 
@@ -261,19 +260,20 @@ class Decoder(nn.Module, ABC):
             return None
         positions = torch.arange(state.position, state.position + steps, device=embedded.device)
         attend = self.attention.by_hand(state.memory, positions)
-        plain = [cell for cell in self.cells if isinstance(cell, LSTMCell) and not cell.layer_norm]
+        states = [tuple(part.squeeze(1) for part in layer) for layer in state.layers]
+        words: list[Tensor | None] = [embedded.transpose(0, 1), *(None for _ in self.cells[1:])]
+        given = zip(self.cells, states, words, strict=True)
+        found = [cell.by_hand(before, steps, each) for cell, before, each in given]  # pyright: ignore
+        layers = [layer for layer in found if layer is not None]
         missing = {
             "this attention": attend is None,
-            "cells other than the LSTM without layer normalisation": len(plain) < len(self.cells),
+            "cells other than the LSTM without layer normalisation": len(layers) < len(found),
             "decoder.self_attention": type(self.self_attention) is not NoSelfAttention,
             self._without_derivative: bool(self._without_derivative),
         }
         if attend is None or any(missing.values()):
             self._tell_slow(", ".join(name for name, is_missing in missing.items() if is_missing))
             return None
-        words: list[Tensor | None] = [embedded.transpose(0, 1), *(None for _ in self.cells[1:])]
-        states = [tuple(part.squeeze(1) for part in layer) for layer in state.layers]
-        layers = [Layer(*given, steps=steps, bf16=settings.bf16) for given in zip(plain, states, words, strict=True)]
         masks = [self.dropout.factors(below[0], steps) for below in states[:-1]]
         return {"layers": layers, "masks": masks, "residual": self.residual, "attend": attend}
 

@@ -1,0 +1,324 @@
+/* The elementwise parts of a recurrent step, each in one pass over memory; kernels.py says what each computes and calls them.
+ *
+ * Everything is float32, but what goes into a matrix product or comes out of one is of type LOW: bfloat16 or float32. The
+ * part of this file that mentions LOW is compiled once for either. Rows are shared out among the threads of the OpenMP
+ * that torch has loaded. Strides are in elements, of rows whose own elements lie side by side. */
+
+#ifndef LOW
+
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+typedef uint16_t bfloat16;
+
+static inline float from_bfloat16(bfloat16 x) {
+    union { uint32_t bits; float value; } wide = {(uint32_t)x << 16};
+    return wide.value;
+}
+
+/* to the nearest, ties to even; NaN stays NaN */
+static inline bfloat16 to_bfloat16(float x) {
+    union { float value; uint32_t bits; } wide = {x};
+    uint32_t rounded = wide.bits + 0x7fff + ((wide.bits >> 16) & 1);
+    return x != x ? 0x7fc0 : (bfloat16)(rounded >> 16);
+}
+
+static inline float from_float(float x) { return x; }
+static inline float to_float(float x) { return x; }
+
+/* 2^n e^r with |r| <= log(2) / 2, e^r by Cephes' polynomial: to 1e-7 of its value, 0 where that is no normal number; NaN
+ * stays NaN */
+static inline float exponential(float given) {
+    float x = given < -87.3f ? -87.3f : given;
+    x = x > 88.0f ? 88.0f : x;
+    float n = __builtin_rintf(x * 1.44269504088896341f);
+    /* log(2) in two parts, the first of which times n is exact */
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    union { int32_t bits; float value; } power = {((int32_t)n + 127) << 23};
+    return given < -87.3f ? 0 : (p * r * r + r + 1.0f) * power.value;
+}
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+static inline float tangent(float x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
+
+/* vectors that are added up row by row: each of float32 where wide, else LOW */
+typedef struct {
+    int64_t count;
+    struct { const void *values; int64_t stride, wide; } terms[4];
+} Sum;
+
+/* fewer elements than this are not worth a second thread */
+#define SMALL 8192
+
+/* whether the processor has what the compiler was told that it has */
+int64_t runs_here(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    __builtin_cpu_init();
+#ifdef __AVX512F__
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") ||
+        !__builtin_cpu_supports("avx512vl"))
+        return 0;
+#endif
+#ifdef __AVX2__
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 0;
+#endif
+#endif
+    return 1;
+}
+
+/* an element stays where its 16 random bits are not below the threshold, times a scale */
+void drop(const float *values, const int16_t *bits, int64_t threshold, float scale, int64_t size, float *results) {
+    int16_t least = (int16_t)threshold;
+#pragma omp parallel for simd schedule(static) if (size > SMALL)
+    for (int64_t i = 0; i < size; i++) results[i] = bits[i] >= least ? values[i] * scale : 0;
+}
+
+#define GLUE(name, type) name##_##type
+#define NAMED(name, type) GLUE(name, type)
+#define LOW bfloat16
+#include "kernels.c"
+#undef LOW
+#define LOW float
+#include "kernels.c"
+#undef LOW
+
+#else
+
+#define FROM NAMED(from, LOW)
+#define TO NAMED(to, LOW)
+
+static inline void NAMED(add_up, LOW)(const Sum *sum, int64_t row, int64_t size, float *total) {
+    for (int64_t j = 0; j < size; j++) total[j] = 0;
+    for (int64_t n = 0; n < sum->count; n++) {
+        if (sum->terms[n].wide) {
+            const float *values = (const float *)sum->terms[n].values + row * sum->terms[n].stride;
+#pragma omp simd
+            for (int64_t j = 0; j < size; j++) total[j] += values[j];
+        } else {
+            const LOW *values = (const LOW *)sum->terms[n].values + row * sum->terms[n].stride;
+#pragma omp simd
+            for (int64_t j = 0; j < size; j++) total[j] += FROM(values[j]);
+        }
+    }
+}
+
+/* nothing where there is no place */
+static inline void NAMED(write_low, LOW)(const float *values, int64_t size, LOW *lows, int64_t stride, int64_t row) {
+    if (!lows) return;
+    LOW *low = lows + row * stride;
+#pragma omp simd
+    for (int64_t j = 0; j < size; j++) low[j] = TO(values[j]);
+}
+
+void NAMED(lstm_forward, LOW)(const LOW *inputs, int64_t inputs_stride, const LOW *products, const float *bias,
+                              const float *cells, int64_t rows, int64_t size, float *gates, float *hiddens, float *news, float *squasheds,
+                              LOW *lows, int64_t lows_stride, LOW *others, int64_t others_stride) {
+#pragma omp parallel for schedule(static) if (rows * size > SMALL)
+    for (int64_t i = 0; i < rows; i++) {
+        const LOW *input = inputs + i * inputs_stride, *product = products + i * 4 * size;
+        const float *cell = cells + i * size;
+        float *hidden = hiddens + i * size, *new = news + i * size;
+        if (gates) {
+            float *gate = gates + i * 4 * size, *squashed = squasheds + i * size;
+#pragma omp simd
+            for (int64_t j = 0; j < size; j++) {
+                float entering = sigmoid(FROM(input[j]) + FROM(product[j]) + bias[j]);
+                float kept = sigmoid(FROM(input[size + j]) + FROM(product[size + j]) + bias[size + j]);
+                float shown = sigmoid(FROM(input[2 * size + j]) + FROM(product[2 * size + j]) + bias[2 * size + j]);
+                float candidate = tangent(FROM(input[3 * size + j]) + FROM(product[3 * size + j]) + bias[3 * size + j]);
+                gate[j] = entering, gate[size + j] = kept, gate[2 * size + j] = shown, gate[3 * size + j] = candidate;
+                new[j] = kept * cell[j] + entering * candidate;
+                squashed[j] = tangent(new[j]);
+                hidden[j] = shown * squashed[j];
+            }
+        } else {
+#pragma omp simd
+            for (int64_t j = 0; j < size; j++) {
+                float entering = sigmoid(FROM(input[j]) + FROM(product[j]) + bias[j]);
+                float kept = sigmoid(FROM(input[size + j]) + FROM(product[size + j]) + bias[size + j]);
+                float shown = sigmoid(FROM(input[2 * size + j]) + FROM(product[2 * size + j]) + bias[2 * size + j]);
+                float candidate = tangent(FROM(input[3 * size + j]) + FROM(product[3 * size + j]) + bias[3 * size + j]);
+                new[j] = kept * cell[j] + entering * candidate;
+                hidden[j] = shown * tangent(new[j]);
+            }
+        }
+        NAMED(write_low, LOW)(hidden, size, lows, lows_stride, i);
+        NAMED(write_low, LOW)(hidden, size, others, others_stride, i);
+    }
+}
+
+void NAMED(lstm_back, LOW)(const float *gates, const float *cells, const float *squasheds, const Sum *of_hidden,
+                           int64_t rows, int64_t size, float *of_cells, LOW *of_gates) {
+#pragma omp parallel
+    {
+        float *total = malloc(size * sizeof(float));
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++) {
+            const float *entering = gates + i * 4 * size, *kept = entering + size, *shown = kept + size;
+            const float *candidate = shown + size, *cell = cells + i * size, *squashed = squasheds + i * size;
+            float *of_cell = of_cells + i * size;
+            LOW *of_gate = of_gates + i * 4 * size;
+            NAMED(add_up, LOW)(of_hidden, i, size, total);
+#pragma omp simd
+            for (int64_t j = 0; j < size; j++) {
+                float d = of_cell[j] + total[j] * shown[j] * (1 - squashed[j] * squashed[j]);
+                of_gate[j] = TO(d * candidate[j] * entering[j] * (1 - entering[j]));
+                of_gate[size + j] = TO(d * cell[j] * kept[j] * (1 - kept[j]));
+                of_gate[2 * size + j] = TO(total[j] * squashed[j] * shown[j] * (1 - shown[j]));
+                of_gate[3 * size + j] = TO(d * entering[j] * (1 - candidate[j] * candidate[j]));
+                of_cell[j] = d * kept[j];
+            }
+        }
+        free(total);
+    }
+}
+
+void NAMED(squash, LOW)(const LOW *products, const float *masks, int64_t masks_stride, int64_t rows, int64_t size,
+                        float *plains, float *outputs, LOW *lows, int64_t lows_stride) {
+#pragma omp parallel for schedule(static) if (rows * size > SMALL)
+    for (int64_t i = 0; i < rows; i++) {
+        const LOW *product = products + i * size;
+        float *plain = plains + i * size, *output = outputs + i * size;
+#pragma omp simd
+        for (int64_t j = 0; j < size; j++) plain[j] = tangent(FROM(product[j]));
+        if (masks) {
+            const float *mask = masks + i * masks_stride;
+#pragma omp simd
+            for (int64_t j = 0; j < size; j++) output[j] = plain[j] * mask[j];
+        }
+        NAMED(write_low, LOW)(output, size, lows, lows_stride, i);
+    }
+}
+
+void NAMED(squash_back, LOW)(const Sum *of_output, const float *masks, int64_t masks_stride, const float *plains,
+                             int64_t rows, int64_t size, LOW *of_products) {
+#pragma omp parallel
+    {
+        float *total = malloc(size * sizeof(float));
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++) {
+            const float *plain = plains + i * size;
+            LOW *of_product = of_products + i * size;
+            NAMED(add_up, LOW)(of_output, i, size, total);
+            if (masks) {
+                const float *mask = masks + i * masks_stride;
+#pragma omp simd
+                for (int64_t j = 0; j < size; j++) total[j] *= mask[j];
+            }
+#pragma omp simd
+            for (int64_t j = 0; j < size; j++) of_product[j] = TO(total[j] * (1 - plain[j] * plain[j]));
+        }
+        free(total);
+    }
+}
+
+/* weights = softmax(scores + padding) * factors; context = sum_j weights_j values_j */
+void NAMED(attend, LOW)(const float *scores, const float *padding, const float *factors, const float *values,
+                        int64_t rows, int64_t positions, int64_t size, float *weights, float *contexts, LOW *lows,
+                        int64_t lows_stride) {
+#pragma omp parallel for schedule(static) if (rows * positions * size > SMALL)
+    for (int64_t i = 0; i < rows; i++) {
+        const float *score = scores + i * positions, *pad = padding + i * positions, *factor = factors + i * positions;
+        float *weight = weights + i * positions, *context = contexts + i * size, largest = -INFINITY, total = 0;
+        for (int64_t j = 0; j < positions; j++) {
+            weight[j] = score[j] + pad[j];
+            largest = weight[j] > largest ? weight[j] : largest;
+        }
+        for (int64_t j = 0; j < positions; j++) {
+            weight[j] = exponential(weight[j] - largest);
+            total += weight[j];
+        }
+        for (int64_t k = 0; k < size; k++) context[k] = 0;
+        for (int64_t j = 0; j < positions; j++) {
+            weight[j] = weight[j] / total * factor[j];
+            /* so is all padding, and most of what a window leaves out */
+            if (weight[j] == 0) continue;
+            const float *value = values + (i * positions + j) * size, share = weight[j];
+#pragma omp simd
+            for (int64_t k = 0; k < size; k++) context[k] += share * value[k];
+        }
+        NAMED(write_low, LOW)(context, size, lows, lows_stride, i);
+    }
+}
+
+/* d weights_j = values_j . d context (+ what else there is); d scores_j = weights_j (d weights_j - sum_k weights_k d weights_k) */
+void NAMED(attend_back, LOW)(const Sum *of_context, const float *of_weights, int64_t weights_stride,
+                             const float *weights, const float *values, int64_t rows, int64_t positions, int64_t size,
+                             float *of_contexts, float *of_scores) {
+#pragma omp parallel for schedule(static) if (rows * positions * size > SMALL)
+    for (int64_t i = 0; i < rows; i++) {
+        const float *weight = weights + i * positions;
+        float *total = of_contexts + i * size, *of_score = of_scores + i * positions, mean = 0;
+        NAMED(add_up, LOW)(of_context, i, size, total);
+        for (int64_t j = 0; j < positions; j++) {
+            const float *value = values + (i * positions + j) * size;
+            float given = of_weights ? of_weights[i * weights_stride + j] : 0;
+#pragma omp simd reduction(+ : given)
+            for (int64_t k = 0; k < size; k++) given += value[k] * total[k];
+            of_score[j] = given * weight[j];
+            mean += of_score[j];
+        }
+        for (int64_t j = 0; j < positions; j++) of_score[j] -= weight[j] * mean;
+    }
+}
+
+/* adds to of_bias; a row that is not real counts for nothing */
+void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *targets, const uint8_t *real, int64_t rows, int64_t size,
+                               float smoothing, int64_t differentiate, float *nll, float *of_bias) {
+    /* one sum a thread, added up in their order, so that the same threads give the same result */
+    float *sums = calloc(omp_get_max_threads() * size, sizeof(float));
+#pragma omp parallel
+    {
+        float *row = malloc(size * sizeof(float)), *own = sums + omp_get_thread_num() * size;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++) {
+            LOW *logit = logits + i * size;
+            if (real && !real[i]) {
+                nll[i] = 0;
+                if (differentiate)
+                    for (int64_t v = 0; v < size; v++) logit[v] = 0;
+                continue;
+            }
+            float largest = -INFINITY, total = 0;
+#pragma omp simd reduction(max : largest)
+            for (int64_t v = 0; v < size; v++) {
+                row[v] = FROM(logit[v]) + bias[v];
+                largest = row[v] > largest ? row[v] : largest;
+            }
+            float chosen = row[targets[i]];
+#pragma omp simd reduction(+ : total)
+            for (int64_t v = 0; v < size; v++) {
+                row[v] = exponential(row[v] - largest);
+                total += row[v];
+            }
+            nll[i] = logf(total) + largest - chosen;
+            if (!differentiate) continue;
+            float factor = 1 / total, spread = smoothing / size;
+            row[targets[i]] -= (1 - smoothing) * total;
+#pragma omp simd
+            for (int64_t v = 0; v < size; v++) {
+                float gradient = row[v] * factor - spread;
+                own[v] += gradient;
+                logit[v] = TO(gradient);
+            }
+        }
+        free(row);
+        int64_t threads = omp_get_num_threads();
+#pragma omp for schedule(static)
+        for (int64_t v = 0; v < size; v++)
+            for (int64_t n = 0; n < threads; n++) of_bias[v] += sums[n * size + v];
+    }
+    free(sums);
+}
+
+#undef FROM
+#undef TO
+#endif

@@ -1,0 +1,376 @@
+"""The elementwise parts of a recurrent step, each in one pass over memory, in C; by torch where C is not compiled.
+
+Between its matrix products a recurrent step is a dozen small operations, each of which reads and writes memory, wakes
+the threads and passes through Python. ``kernels.c`` has them as six functions. It is compiled when the package is
+installed, if there is a C compiler; torch's operations, which stand below beside it, compute the same up to rounding,
+and serve all other types and devices.
+
+State is float32 there; ``low`` is what products take and give, bfloat16 or float32.
+"""
+
+import ctypes
+import logging
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+# P: tensor, I: whole number, F: number, S: sum of tensors
+_FUNCTIONS = {
+    "lstm_forward": "PIPPPIIPPPPPIPI",
+    "lstm_back": "PPPSIIPP",
+    "squash": "PPIIIPPPI",
+    "squash_back": "SPIPIIP",
+    "attend": "PPPPIIIPPPI",
+    "attend_back": "SPIPPIIIPP",
+    "cross_entropy": "PPPPIIFIPP",
+}
+_KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
+# what the library may read at any time
+_KEPT: list[Tensor] = []
+# number of terms; then place, stride and width of each
+_Sum = ctypes.c_int64 * 13
+
+
+@cache
+def library() -> Any | None:
+    """Return the compiled functions; None where there are none for this processor."""
+    for path in sorted(Path(__file__).parent.glob("_kernels*")):
+        try:
+            # OpenMP's functions are found in what torch has loaded
+            found = ctypes.CDLL(str(path))
+            runs = found.runs_here()
+        except (OSError, AttributeError) as error:
+            log.debug("%s is not usable: %s", path, error)
+            continue
+        if runs:
+            return _declared(found)
+        log.debug("%s was compiled for another processor", path)
+    return None
+
+
+def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+    """Say what the functions take."""
+    for name, kinds in _FUNCTIONS.items():
+        for low in ("float", "bfloat16"):
+            function = getattr(found, f"{name}_{low}")
+            function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
+    found.drop.argtypes, found.drop.restype = [_KINDS[kind] for kind in "PPIFIP"], None
+    return found
+
+
+def _usable(state: Tensor, *others: Tensor | None) -> Any | None:
+    """Return the library where it serves the state's type and device, and all that it takes whole is contiguous."""
+    if state.dtype != torch.float32 or state.device.type != "cpu":
+        return None
+    whole = all(each is None or each.is_contiguous() for each in (state, *others))
+    return library() if whole else None
+
+
+def lstm_forward(
+    products: Tensor,
+    cell: Tensor,
+    hidden: Tensor,
+    new: Tensor,
+    *,
+    inputs: Tensor | None = None,
+    bias: Tensor | None = None,
+    gates: Tensor | None = None,
+    squashed: Tensor | None = None,
+    lows: Sequence[Tensor] = (),
+) -> None:
+    """Write h', c' of an LSTM's pre-activations, products + inputs + bias.
+
+    Args:
+        products: [B, 4H], low.
+        cell: c [B, H].
+        hidden: h' [B, H] is written there.
+        new: c' [B, H].
+        inputs: [B, 4H], of the type of the products; None: 0.
+        bias: [4H]; None: 0.
+        gates: the activated i, f, o, g [B, 4H]; None: not wanted.
+        squashed: tanh(c') [B, H]; wanted where the gates are.
+        lows: h' again, up to two times rows [B, H] of a low buffer.
+    """
+    native = _usable(cell, products, hidden, new, bias, gates, squashed)
+    if native is not None:
+        rows, size = cell.shape
+        function = native.lstm_forward_float if products.dtype == torch.float32 else native.lstm_forward_bfloat16
+        function(
+            *((_zeros(4 * size), 0) if inputs is None else _rows(inputs)),
+            products.data_ptr(),
+            _zeros(4 * size) if bias is None else bias.data_ptr(),
+            cell.data_ptr(),
+            rows,
+            size,
+            None if gates is None else gates.data_ptr(),
+            hidden.data_ptr(),
+            new.data_ptr(),
+            None if squashed is None else squashed.data_ptr(),
+            *_rows(lows[0] if lows else None),
+            *_rows(lows[1] if len(lows) > 1 else None),
+        )
+        return
+    total = cell.new_empty(products.shape) if gates is None else gates
+    total.copy_(products)
+    for each in (inputs, bias):
+        if each is not None:
+            total += each
+    squashed = torch.empty_like(cell) if squashed is None else squashed
+    size = cell.shape[1]
+    # tanh(x) = 2 sigmoid(2 x) - 1: torch vectorises sigmoid several times better on CPUs
+    candidate = total[:, 3 * size :]
+    candidate.mul_(2)
+    total.sigmoid_()
+    candidate.mul_(2).sub_(1)
+    entering, kept, shown = total[:, : 3 * size].split(size, dim=1)
+    torch.mul(kept, cell, out=new).addcmul_(entering, candidate)
+    tanh_(squashed.copy_(new))
+    torch.mul(shown, squashed, out=hidden)
+    for low in lows:
+        low.copy_(hidden)
+
+
+def lstm_back(
+    gates: Tensor, cell: Tensor, squashed: Tensor, of_hidden: Sequence[Tensor], of_cell: Tensor, of_gates: Tensor
+) -> None:
+    """Write dL/d(pre-activations), and dL/dc in the place of dL/dc'.
+
+    With dh, dc the gradients of h' and c': do = dh tanh(c'), dc += dh o (1 - tanh(c')^2), di = dc g, df = dc c,
+    dg = dc i; then each times the derivative of its own squashing, s (1 - s) or 1 - g^2.
+
+    Args:
+        gates: i, f, o, g [B, 4H].
+        cell: c [B, H].
+        squashed: tanh(c') [B, H].
+        of_hidden: what adds up to dh, up to four of [B, H], float32 or of the type of ``of_gates``.
+        of_cell: dc' [B, H], overwritten.
+        of_gates: [B, 4H], low; written.
+    """
+    native = _usable(cell, gates, squashed, of_cell, of_gates)
+    if native is not None:
+        rows, size = cell.shape
+        function = native.lstm_back_float if of_gates.dtype == torch.float32 else native.lstm_back_bfloat16
+        function(
+            gates.data_ptr(),
+            cell.data_ptr(),
+            squashed.data_ptr(),
+            _sum(of_hidden),
+            rows,
+            size,
+            of_cell.data_ptr(),
+            of_gates.data_ptr(),
+        )
+        return
+    total, size = _added(of_hidden, cell), cell.shape[1]
+    entering, kept, shown, candidate = gates.split(size, dim=1)
+    through = total * shown
+    of_cell.add_(torch.addcmul(through, through, squashed.square(), value=-1))
+    found = torch.empty_like(gates)
+    of_entering, of_kept, of_shown, of_candidate = found.split(size, dim=1)
+    torch.mul(of_cell, candidate, out=of_entering)
+    torch.mul(of_cell, cell, out=of_kept)
+    torch.mul(total, squashed, out=of_shown)
+    torch.mul(of_cell, entering, out=of_candidate)
+    sigmoids = gates[:, : 3 * size]
+    found[:, : 3 * size] *= torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1)
+    of_candidate.addcmul_(of_candidate, candidate.square(), value=-1)
+    of_cell.mul_(kept)
+    of_gates.copy_(found)
+
+
+def squash(products: Tensor, mask: Tensor | None, plain: Tensor, output: Tensor, low: Tensor | None) -> None:
+    """Write tanh(products) [B, F], and that times a mask.
+
+    Args:
+        products: [B, F], low.
+        mask: [B, F] or [1, F]; None: of ones.
+        plain: tanh(products) [B, F] is written there.
+        output: with the mask; the same tensor as ``plain`` where there is none.
+        low: the output again, rows of a low buffer; None: not wanted.
+    """
+    native = _usable(plain, products, output)
+    if native is None:
+        tanh_(plain.copy_(products))
+        if mask is not None:
+            torch.mul(plain, mask, out=output)
+        if low is not None:
+            low.copy_(output)
+        return
+    function = native.squash_float if products.dtype == torch.float32 else native.squash_bfloat16
+    places = *_repeated(mask, len(plain)), *plain.shape, plain.data_ptr(), output.data_ptr(), *_rows(low)
+    function(products.data_ptr(), *places)
+
+
+def squash_back(of_output: Sequence[Tensor], mask: Tensor | None, plain: Tensor, of_products: Tensor) -> None:
+    """Write the gradient of the products [B, F], low, given what adds up to that of the output; see :func:`squash`."""
+    native = _usable(plain, of_products)
+    if native is None:
+        total = _added(of_output, plain)
+        total = total if mask is None else total * mask
+        of_products.copy_(torch.addcmul(total, total, plain.square(), value=-1))
+        return
+    function = native.squash_back_float if of_products.dtype == torch.float32 else native.squash_back_bfloat16
+    function(_sum(of_output), *_repeated(mask, len(plain)), plain.data_ptr(), *plain.shape, of_products.data_ptr())
+
+
+def attend(
+    scores: Tensor,
+    padding: Tensor,
+    factors: Tensor,
+    values: Tensor,
+    weights: Tensor,
+    contexts: Tensor,
+    low: Tensor | None = None,
+) -> None:
+    """Write weights [B, S] = softmax(scores + padding) * factors, and contexts [B, M] = weights . values [B, S, M].
+
+    Args:
+        scores: [B, S].
+        padding: [B, S], 0 or the lowest number.
+        factors: [B, S], 1 or 0.
+        values: [B, S, M].
+        weights: is written.
+        contexts: is written.
+        low: the contexts again, rows of a low buffer; None: not wanted.
+    """
+    native = _usable(values, scores, padding, factors, weights, contexts)
+    if native is None:
+        torch.softmax(scores + padding, 1, out=weights).mul_(factors)
+        torch.bmm(weights.unsqueeze(1), values, out=contexts.unsqueeze(1))
+        if low is not None:
+            low.copy_(contexts)
+        return
+    function = native.attend_bfloat16 if low is not None and low.dtype == torch.bfloat16 else native.attend_float
+    given = (each.data_ptr() for each in (scores, padding, factors, values))
+    function(*given, *values.shape, weights.data_ptr(), contexts.data_ptr(), *_rows(low))
+
+
+def attend_back(
+    of_context: Sequence[Tensor],
+    of_weights: Tensor | None,
+    weights: Tensor,
+    values: Tensor,
+    of_contexts: Tensor,
+    of_scores: Tensor,
+) -> None:
+    """Write the gradients of contexts [B, M] and scores [B, S].
+
+    Args:
+        of_context: what adds up to the gradient of the contexts, up to four of [B, M], float32 or, all the same, bf16.
+        of_weights: [B, S], the gradient of the weights from elsewhere; None: 0.
+        weights: [B, S].
+        values: [B, S, M].
+        of_contexts: the sum is written there.
+        of_scores: is written.
+    """
+    native = _usable(values, weights, of_contexts, of_scores)
+    if native is None:
+        of_contexts.copy_(_added(of_context, of_contexts))
+        # a row times a matrix, not a matrix times a column, which takes a CPU ten times as long
+        given = torch.bmm(of_contexts.unsqueeze(1), values.transpose(1, 2)).squeeze(1)
+        weighted = weights * (given if of_weights is None else given + of_weights)
+        torch.addcmul(weighted, weights, weighted.sum(1, keepdim=True), value=-1, out=of_scores)
+        return
+    low = any(each.dtype == torch.bfloat16 for each in of_context)
+    function = native.attend_back_bfloat16 if low else native.attend_back_float
+    given = _sum(of_context), *_rows(of_weights), weights.data_ptr(), values.data_ptr(), *values.shape
+    function(*given, of_contexts.data_ptr(), of_scores.data_ptr())
+
+
+def cross_entropy(
+    logits: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    real: Tensor | None,
+    smoothing: float,
+    nll: Tensor,
+    of_bias: Tensor,
+    *,
+    differentiate: bool,
+) -> None:
+    """Write each row's nll, and in the place of its logits the gradient of the smoothed loss; see cross_entropy.py.
+
+    Args:
+        logits: [n, V], low, without the bias; without ``differentiate`` they may change to anything.
+        bias: [V].
+        targets: [n] ids.
+        real: [n], False on rows that count for nothing; None where all count.
+        smoothing: e.
+        nll: [n].
+        of_bias: [V], to which the sum of the rows is added before they are rounded.
+        differentiate: whether gradients are wanted.
+    """
+    native = _usable(nll, logits, bias, targets, real, of_bias)
+    if native is not None:
+        function = native.cross_entropy_float if logits.dtype == torch.float32 else native.cross_entropy_bfloat16
+        wanted = None if real is None else real.data_ptr()
+        given = *logits.shape, smoothing, differentiate, nll.data_ptr(), of_bias.data_ptr()
+        function(logits.data_ptr(), bias.data_ptr(), targets.data_ptr(), wanted, *given)
+        return
+    exact, targets = logits + bias, targets.unsqueeze(1)
+    probs = torch.softmax(exact, dim=-1)
+    # log sum_v exp z_v is z - log p of the likeliest, whose p is no rounded 0: logsumexp takes several times as long
+    found = exact.amax(-1) - probs.amax(-1).log() - exact.gather(1, targets).squeeze(1)
+    nll.copy_(found if real is None else torch.where(real, found, 0.0))
+    if not differentiate:
+        return
+    if smoothing:
+        probs -= smoothing / probs.shape[1]
+    probs.scatter_add_(1, targets, probs.new_full(targets.shape, smoothing - 1))
+    if real is not None:
+        probs *= real.unsqueeze(1)
+    of_bias += probs.sum(0)
+    logits.copy_(probs)
+
+
+@cache
+def _zeros(size: int) -> int:
+    """Return where there are so many zeros, of float32 or bfloat16, for good."""
+    zeros = torch.zeros(size)
+    _KEPT.append(zeros)
+    return zeros.data_ptr()
+
+
+def drop(values: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
+    """Return the values times a scale where their random bits, an int16, are at least the threshold; elsewhere 0."""
+    native = _usable(values, bits)
+    if native is None:
+        return torch.mul(values, bits >= threshold).mul_(scale)
+    result = torch.empty_like(values)
+    native.drop(values.data_ptr(), bits.data_ptr(), threshold, scale, values.numel(), result.data_ptr())
+    return result
+
+
+def _added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Return the sum of tensors of any type in that of ``like``, as a new one."""
+    total = terms[0].to(like.dtype, copy=True)
+    for term in terms[1:]:
+        total += term
+    return total
+
+
+def _sum(terms: Sequence[Tensor]) -> Any:
+    """Return what the library knows as a sum."""
+    places = ((term.data_ptr(), term.stride(0), term.dtype == torch.float32) for term in terms)
+    return _Sum(len(terms), *(number for place in places for number in place))
+
+
+def _rows(tensor: Tensor | None) -> tuple[int | None, int]:
+    """Return where a tensor's rows are, and their distance."""
+    return (None, 0) if tensor is None else (tensor.data_ptr(), tensor.stride(0))
+
+
+def _repeated(tensor: Tensor | None, rows: int) -> tuple[int | None, int]:
+    """Return where a tensor's rows are, and their distance, 0 where there is one for all."""
+    return (None, 0) if tensor is None else (tensor.data_ptr(), tensor.stride(0) if len(tensor) == rows else 0)
+
+
+def tanh_(values: Tensor) -> Tensor:
+    """Squash in place: tanh(x) = 2 sigmoid(2 x) - 1, several times faster than torch's tanh on CPUs."""
+    return values.mul_(2).sigmoid_().mul_(2).sub_(1)

@@ -1,0 +1,177 @@
+"""All steps of an LSTM layer in buffers, forwards and backwards: the stuff of recurrences with a derivative by hand."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nmt.model.kernels import lstm_back, lstm_forward
+from nmt.model.products import Stack, outer, rounded, rounded_rows, sum_rows, times_transposed
+
+
+class Part(ABC):
+    """A part of the step: its forward and backward steps are methods of its subclasses.
+
+    Attributes:
+        tensors: what it differentiates by.
+    """
+
+    tensors: tuple[Tensor, ...]
+
+    def begin(self) -> None:  # noqa: B027
+        """Make the buffers, before the first step."""
+
+    @abstractmethod
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients by ``tensors``, after the last backward step."""
+
+
+class Layer(Part):
+    """One LSTM layer; see :class:`nmt.model.cells.LSTMCell` for what it computes.
+
+    Args:
+        state: h_0, c_0 [B, H].
+        recurrent: U [4H, H].
+        bias: b [4H].
+        fed: [4H, D], the weight of what is fed at each step; None: nothing is.
+        words: [T, B, E] known beforehand, and their weight [4H, E]; None: all input is fed.
+        steps: T.
+        bf16: products in bf16.
+    """
+
+    def __init__(
+        self,
+        state: Sequence[Tensor],
+        recurrent: Tensor,
+        bias: Tensor,
+        *,
+        fed: Tensor | None,
+        words: tuple[Tensor, Tensor] | None,
+        steps: int,
+        bf16: bool,
+    ) -> None:
+        self.tensors = (*state, recurrent, bias, *(() if fed is None else (fed,)), *(words or ()))
+        self.steps, self.fed_size, self._reads = steps, 0 if fed is None else fed.shape[1], words is not None
+        self.bf16 = bf16 and state[0].dtype == torch.float32
+
+    def begin(self) -> None:
+        """Make the buffers."""
+        hidden, cell, recurrent, bias, *others = self.tensors
+        batch, size = hidden.shape
+        parts = [rounded(each, self.bf16) for each in (*others[:1], recurrent)] if self.fed_size else None
+        self.matrix = rounded(recurrent, self.bf16) if parts is None else torch.cat(parts, 1)
+        self.inputs = Stack.empty(hidden, self.steps, batch, self.fed_size + size, self.matrix.dtype)
+        self.inputs.steps[0, :, self.fed_size :] = hidden
+        if self._reads:
+            words, weight = others[-2:]
+            self.words, self.word_matrix = rounded_rows(words, self.bf16), rounded(weight, self.bf16)
+            projected = times_transposed(self.words, self.word_matrix)[: self.steps * batch]
+            self.projected = projected.view(self.steps, batch, -1)
+        self.bias = bias
+        self.gates = hidden.new_empty(self.steps, batch, 4 * size)
+        self.hiddens, self.squashed = (hidden.new_empty(self.steps, batch, size) for _ in range(2))
+        self.cells = hidden.new_empty(self.steps + 1, batch, size)
+        self.cells[0] = cell
+
+    def step(self, t: int, low: Tensor | None = None) -> Tensor:
+        """Make h_t [B, H] of what was fed; write it to ``low`` [B, H], of the products' type, too."""
+        hidden = self.hiddens[t]
+        lows = [] if low is None else [low]
+        if t + 1 < self.steps:
+            lows.append(self.inputs.steps[t + 1, :, self.fed_size :])
+        lstm_forward(
+            times_transposed(self.inputs.steps[t], self.matrix),
+            self.cells[t],
+            hidden,
+            self.cells[t + 1],
+            inputs=self.projected[t] if self._reads else None,
+            bias=self.bias,
+            gates=self.gates[t],
+            squashed=self.squashed[t],
+            lows=lows,
+        )
+        return hidden
+
+    def fed(self, t: int) -> Tensor | None:
+        """Return where what step t is fed is to be written, [B, D] of the products' type; None after the last step."""
+        return self.inputs.steps[t, :, : self.fed_size] if t < self.steps else None
+
+    def final(self) -> tuple[Tensor, Tensor]:
+        """Return h_T, c_T."""
+        return self.hiddens[-1], self.cells[-1]
+
+    def begin_back(self, of_hidden: Tensor | None, of_cell: Tensor | None) -> None:
+        """Make the buffers of the gradients, given those of the last state."""
+        steps, batch, size = self.gates.shape
+        self.factors = Stack.empty(self.gates, steps, batch, size, self.matrix.dtype)
+        zeros = torch.zeros_like(self.hiddens[0])
+        self.of_recurrent: Tensor = zeros if of_hidden is None else of_hidden
+        self.of_cell = zeros.clone() if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
+
+    def back(self, t: int, of_hidden: Sequence[Tensor]) -> Tensor:
+        """Return the gradient of what was fed [B, D], given what adds up to that of h_t by all that is above."""
+        given = [*of_hidden, self.of_recurrent]
+        lstm_back(self.gates[t], self.cells[t], self.squashed[t], given, self.of_cell, self.factors.steps[t])
+        of_inputs = times_transposed(self.factors.steps[t], self.matrix.t())
+        self.of_recurrent = of_inputs[:, self.fed_size :]
+        return of_inputs[:, : self.fed_size]
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients."""
+        dtype, factors = self.gates.dtype, self.factors.rows
+        of_fed, of_recurrent = outer(factors, self.inputs.rows).to(dtype).tensor_split([self.fed_size], 1)
+        found = self.of_recurrent.to(dtype), self.of_cell, of_recurrent, sum_rows(factors).to(dtype)
+        if self.fed_size:
+            found += (of_fed,)
+        if self._reads:
+            words = self.tensors[-2]
+            of_words = times_transposed(factors, self.word_matrix.t())[: words.shape[:2].numel()].to(dtype)
+            found += (of_words.view(words.shape), outer(factors, self.words).to(dtype))
+        return found
+
+
+def run_side_by_side(layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor]]:
+    """Go through all steps of layers that are fed nothing; return h, c [T, B, H] of each."""
+    found = _SideBySide.apply(layers, *(tensor for layer in layers for tensor in layer.tensors))
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+class _SideBySide(torch.autograd.Function):
+    """Layers that do not depend on each other; their tensors are given once more for autograd to see."""
+
+    @staticmethod
+    def forward(ctx: Any, layers: Sequence[Layer], *tensors: Tensor) -> tuple[Tensor, ...]:
+        for layer in layers:
+            layer.begin()
+        for t in range(layers[0].steps):
+            for layer in layers:
+                layer.step(t)
+        ctx.layers = layers
+        # the layers have them too; autograd sees by these whether they have changed, and whether it went back before
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        # as new tensors: the layers would own what owns them
+        return tuple(each.view_as(each) for layer in layers for each in (layer.hiddens, layer.cells[1:]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        _ = ctx.saved_tensors
+        layers: Sequence[Layer] = ctx.layers
+        for layer in layers:
+            layer.begin_back(None, None)
+        given = [in_rows(each) for each in gradients]
+        for t in reversed(range(layers[0].steps)):
+            for layer, of_hiddens, of_cells in zip(layers, given[::2], given[1::2], strict=True):
+                if of_cells is not None:
+                    layer.of_cell += of_cells[t]
+                layer.back(t, [] if of_hiddens is None else [of_hiddens[t]])
+        return None, *(gradient for layer in layers for gradient in layer.gradients())
+
+
+def in_rows(gradient: Tensor | None) -> Tensor | None:
+    """Return the gradient with the elements of its rows side by side."""
+    return gradient if gradient is None or gradient.stride(-1) == 1 else gradient.contiguous()

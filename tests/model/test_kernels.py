@@ -1,0 +1,199 @@
+"""The functions in C against torch's operations beside them, and a whole model with either."""
+
+import pytest
+import torch
+from toys import close, new_model, toy_batch
+
+from nmt.model import arithmetic, kernels
+from nmt.training.loss import batch_loss
+
+B, H, S, V = 37, 70, 9, 501
+LOW = [torch.float32, torch.bfloat16]
+# what is rounded to bf16 may be rounded apart
+NEAR = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
+
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason="nmt/model/kernels.c is not compiled here")
+
+
+def noise(*shape, seed=0, low=torch.float32, scale=2.0):
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).to(low)
+
+
+def both(monkeypatch, function):
+    """What ``function`` returns with the library and without."""
+    found = function()
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "library", lambda: None)
+        return found, function()
+
+
+def assert_near(found, expected, low=torch.float32):
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert one.double().numpy() == close(other.double(), NEAR[one.dtype if low is None else low])
+
+
+def rows_of(low, size, places=3):
+    """A place for rows inside a wider buffer."""
+    return torch.zeros(B, places * size, dtype=low)
+
+
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("given", ["all", "inputs", "bias"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_lstm_forward(monkeypatch, low, given, kept):
+    def run():
+        wide, other = rows_of(low, H), rows_of(low, H)
+        gates, squashed = (torch.empty(B, 4 * H), torch.empty(B, H)) if kept else (None, None)
+        hidden, new = torch.empty(B, H), torch.empty(B, H)
+        kernels.lstm_forward(
+            noise(B, 4 * H, low=low),
+            noise(B, H, seed=1),
+            hidden,
+            new,
+            inputs=None if given == "bias" else noise(B, 8 * H, seed=2, low=low)[:, : 4 * H],
+            bias=None if given == "inputs" else noise(4 * H, seed=3),
+            gates=gates,
+            squashed=squashed,
+            lows=[wide[:, H : 2 * H], other[:, 2 * H :]],
+        )
+        return [each for each in (hidden, new, gates, squashed, wide, other) if each is not None]
+
+    found, expected = both(monkeypatch, run)
+    assert_near(found[:-2], expected[:-2])
+    assert_near(found[-2:], expected[-2:], low)
+    assert found[-1].any() and not found[-1][:, : 2 * H].any()
+
+
+@pytest.mark.parametrize("low", LOW)
+def test_lstm_back(monkeypatch, low):
+    def run():
+        of_cell, of_gates = noise(B, H, seed=4), torch.empty(B, 4 * H, dtype=low)
+        gates = torch.sigmoid(noise(B, 4 * H))
+        terms = [noise(B, H, seed=5), noise(B, 3 * H, seed=6, low=low)[:, H : 2 * H], noise(B, H, seed=7)]
+        kernels.lstm_back(gates, noise(B, H, seed=1), torch.tanh(noise(B, H, seed=2)), terms, of_cell, of_gates)
+        return of_cell, of_gates
+
+    found, expected = both(monkeypatch, run)
+    assert_near(found[:1], expected[:1])
+    assert_near(found[1:], expected[1:], low)
+
+
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("masks", [0, 1, B])
+def test_squash(monkeypatch, low, masks):
+    mask = noise(masks, H, seed=1) if masks else None
+
+    def run():
+        plain, wide = torch.empty(B, H), rows_of(low, H)
+        output = plain if mask is None else torch.empty(B, H)
+        kernels.squash(noise(B, H, low=low), mask, plain, output, wide[:, H : 2 * H])
+        of_products = torch.empty(B, H, dtype=low)
+        kernels.squash_back([noise(B, 2 * H, low=low)[:, H:], noise(B, H, seed=3)], mask, plain, of_products)
+        return plain, output, wide, of_products
+
+    found, expected = both(monkeypatch, run)
+    assert_near(found[:2], expected[:2])
+    assert_near(found[2:], expected[2:], low)
+
+
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("from_elsewhere", [True, False])
+def test_attend(monkeypatch, low, from_elsewhere):
+    allowed = torch.arange(S) < torch.arange(B).remainder(S + 1).unsqueeze(1)
+    padding = torch.zeros(B, S).masked_fill_(~allowed, torch.finfo(torch.float32).min)
+    values = noise(B, S, H)
+    scores = noise(B, S, seed=1, scale=30.0)
+    # as a score that does not know a position says
+    scores[:, 3] = float("-inf")
+
+    def run():
+        weights, contexts, wide = torch.empty(B, S), torch.empty(B, H), rows_of(low, H)
+        kernels.attend(scores, padding, allowed.float(), values, weights, contexts, wide[:, :H])
+        of_contexts, of_scores = torch.empty(B, H), torch.empty(B, S)
+        of_weights = noise(B, 2 * S, seed=4)[:, S:] if from_elsewhere else None
+        terms = [noise(B, 2 * H, seed=5, low=low)[:, H:], noise(B, H, seed=6)]
+        kernels.attend_back(terms, of_weights, weights, values, of_contexts, of_scores)
+        return weights, contexts, of_contexts, of_scores, wide
+
+    found, expected = both(monkeypatch, run)
+    assert not found[0][~allowed].any() and not found[0][:, 3].any() and found[0][1:, 0].any()
+    assert_near(found[:3], expected[:3])
+    assert found[3].numpy() == close(expected[3], 2e-5)
+    assert_near(found[4:], expected[4:], low)
+
+
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("padded", [True, False])
+def test_cross_entropy(monkeypatch, low, smoothing, padded):
+    real = torch.arange(B).remainder(3) > 0 if padded else None
+
+    def run():
+        logits, nll, of_bias = noise(B, V, low=low), torch.empty(B), noise(V, seed=3)
+        targets = torch.arange(B).remainder(V)
+        given = noise(V, seed=1), targets, real, smoothing, nll, of_bias
+        kernels.cross_entropy(logits, *given, differentiate=True)
+        return nll, of_bias, logits
+
+    found, expected = both(monkeypatch, run)
+    assert_near(found[:2], expected[:2])
+    assert_near(found[2:], expected[2:], low)
+    assert real is None or not found[2][~real].any()
+
+
+def test_what_is_not_a_number_stays_visible():
+    logits, nll = noise(B, V), torch.empty(B)
+    logits[5, 7] = float("nan")
+    kernels.cross_entropy(
+        logits, torch.zeros(V), torch.zeros(B, dtype=torch.long), None, 0.0, nll, torch.zeros(V), differentiate=True
+    )
+    assert nll.isnan().nonzero().tolist() == [[5]] and logits[5].isnan().all()
+
+
+def test_drop(monkeypatch):
+    bits = torch.arange(-(2**15), 2**15).to(torch.int16)
+    values = noise(2**16)
+    found, expected = both(monkeypatch, lambda: [kernels.drop(values, bits, 0, 2.0)])
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[0] != 0, (bits >= 0) & (values != 0))
+
+
+def test_threads_do_not_change_a_result_twice():
+    logits = noise(300, V)
+    targets = torch.arange(300)
+
+    def run():
+        of_bias = torch.zeros(V)
+        kernels.cross_entropy(
+            logits.clone(), torch.zeros(V), targets, None, 0.0, torch.empty(300), of_bias, differentiate=True
+        )
+        return of_bias
+
+    first = run()
+    assert all(torch.equal(run(), first) for _ in range(20))
+
+
+PRESETS = ("luong_general", "bahdanau", "luong_location", "local_m", "luong_concat", "key_value", "mean")
+LAYERS = ("encoder.layers=2", "decoder.layers=3", "encoder.residual=true", "decoder.residual=true")
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("layers", [(), LAYERS], ids=["one", "three"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_model_learns_the_same_with_either(monkeypatch, preset, layers, bf16):
+    batch = toy_batch()
+
+    def run():
+        torch.manual_seed(3)
+        model = new_model(f"attention={preset}", "decoder.dropout=0.3", "encoder.dropout=0.2", *layers).train()
+        assert next(model.parameters()).dtype == torch.float32
+        with arithmetic(bf16=bf16):
+            loss = batch_loss(model, batch, 0.1).loss
+            loss.backward()
+        return [loss.detach(), *(each.grad for each in model.parameters() if each.grad is not None)]
+
+    found, expected = both(monkeypatch, run)
+    for one, other in zip(found, expected, strict=True):
+        scale = other.abs().max().item()
+        assert one.numpy() == close(other, (3e-2 if bf16 else 1e-5) * max(scale, 1e-3))
