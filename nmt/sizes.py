@@ -3,9 +3,9 @@
 _DIGITS = 4
 
 
-def rounded_up(size: int) -> int:
-    """Return the least number from ``size`` (at least 1) on that has at most four significant binary digits."""
-    step = 1 << max((size - 1).bit_length() - _DIGITS, 0)
+def rounded_up(size: int, digits: int = _DIGITS) -> int:
+    """Return the least number from ``size`` (at least 1) on that has at most so many significant binary digits."""
+    step = 1 << max((size - 1).bit_length() - digits, 0)
     return -(-size // step) * step
 
 

@@ -25,7 +25,7 @@ from nmt.data import (
     ParallelText,
     TokenizerPair,
     TokenizerTrainer,
-    filter_pairs,
+    open_pairs,
 )
 from nmt.errors import ConfigError, DataError, RunError
 from nmt.evaluation import check_tokenizer
@@ -222,23 +222,27 @@ def cache_folder() -> Path:
 
 
 def _training_pairs(config: Config, corpus: Corpus, tokenizers: TokenizerPair) -> tuple[EncodedPairs, np.ndarray]:
-    """Encode the training split and filter it, saying what was dropped."""
-    pairs = tokenizers.encode_pairs(corpus.train.sources, corpus.train.targets)
-    kept, dropped = filter_pairs(
-        pairs.source, pairs.target, max_length=config.training.max_length, max_ratio=config.training.max_ratio
+    """Encode the training split and filter it (or take it from the cache), saying what was dropped."""
+    options = config.training
+    found = open_pairs(
+        corpus,
+        tokenizers,
+        max_length=options.max_length,
+        max_ratio=options.max_ratio,
+        cache=corpus.cache or cache_folder() / "ids",
     )
     log.info(
         "training pairs: %d kept; dropped %d empty, %d longer than %d pieces, %d more unequal than 1:%g",
-        len(kept),
-        dropped["empty"],
-        dropped["long"],
-        config.training.max_length,
-        dropped["unequal"],
-        config.training.max_ratio,
+        len(found.pairs),
+        found.dropped["empty"],
+        found.dropped["long"],
+        options.max_length,
+        found.dropped["unequal"],
+        options.max_ratio,
     )
-    if len(kept) == 0:
+    if not len(found.pairs):
         raise DataError(
             f"no training pair of {corpus.name} is left after filtering; raise training.max_length "
-            f"({config.training.max_length}) or training.max_ratio ({config.training.max_ratio:g})"
+            f"({options.max_length}) or training.max_ratio ({options.max_ratio:g})"
         )
-    return pairs.select(kept), kept
+    return found.pairs, found.kept

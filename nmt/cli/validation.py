@@ -1,6 +1,7 @@
 """Validation during training: the loss of gold targets, greedy BLEU, and samples for TensorBoard."""
 
 from nmt.assemble import search_options
+from nmt.cli.memory import give_back
 from nmt.cli.preparation import Setting
 from nmt.evaluation import Translation, corpus_bleu, corpus_perplexity, translate_lines, translation_alignments
 from nmt.model import TranslationModel, arithmetic
@@ -25,6 +26,8 @@ class Validation:
     def scores(self, model: TranslationModel) -> dict[str, float]:
         """Return the loss (nats a token, unsmoothed), perplexity and greedy BLEU."""
         setting = self._setting
+        # what a training step used and freed is of other sizes than what is needed here
+        give_back()
         with arithmetic(bf16=setting.bf16):
             found = corpus_perplexity(
                 model, self._pairs, batch_tokens=setting.config.search.batch_tokens, device=setting.device

@@ -20,6 +20,7 @@ from nmt.data.tokenizer import (
     first_without_copy,
     line_surfaces,
 )
+from nmt.data.training_pairs import TrainingPairs, open_pairs
 from nmt.data.vocabulary import BOS, EOS, PAD, UNK
 from nmt.data.words import links_from_weights, merge_weights, piece_words, shift_weights, split_words
 
@@ -47,6 +48,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerPair",
     "TokenizerTrainer",
+    "TrainingPairs",
     "Vocabulary",
     "WordTokenizer",
     "WordTrainer",
@@ -57,6 +59,7 @@ __all__ = [
     "line_surfaces",
     "links_from_weights",
     "merge_weights",
+    "open_pairs",
     "parse_links",
     "piece_words",
     "shift_weights",

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
 from nmt.data.vocabulary import BOS, EOS, PAD
 from nmt.errors import ConfigError, DataError
+from nmt.sizes import rounded_down
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 Ids = Sequence[Sequence[int]]
-# sequences selected at a time, because rows and columns of their ids take more memory than the ids
+# sequences looked at together, because what is computed of so many may take more memory than their ids
 _CHUNK = 100_000
 
 
@@ -120,7 +121,7 @@ def length_mask(lengths: Tensor, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class FlatSequences:
-    """Sequences of ids in one array, so that millions of them cost 4 bytes an id.
+    """Sequences of ids in one array, so that millions of them cost 4 bytes an id, or none where the arrays are mapped.
 
     Attributes:
         ids: [total] int32, all sequences one after the other.
@@ -158,40 +159,64 @@ class FlatSequences:
         """[count] int64, ids per sequence."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, indices: np.ndarray) -> np.ndarray:
+        """Return the ids of each sequence at ``indices``, int64."""
+        return self.offsets[indices + 1] - self.offsets[indices]
+
     def select(self, indices: np.ndarray) -> FlatSequences:
         """Return the sequences at ``indices``, in that order."""
         indices = np.asarray(indices, np.int64)
-        offsets = _starts(self.lengths[indices], closed=True)
+        offsets = _starts(self.lengths_of(indices), closed=True)
         ids = np.empty(int(offsets[-1]), np.int32)
         for start in range(0, len(indices), _CHUNK):
             chosen = indices[start : start + _CHUNK]
-            ids[offsets[start] : offsets[start + len(chosen)]] = self.gather(chosen)[0]
+            ids[offsets[start] : offsets[start + len(chosen)]] = self.gather(chosen).ids
         return FlatSequences(ids, offsets)
 
-    def padded(self, indices: np.ndarray, *, first: Sequence[int] = (), last: Sequence[int] = ()) -> np.ndarray:
-        """Return the sequences at ``indices`` as rows [B, width] int64: ``first + ids + last``, padded with PAD."""
-        values, lengths, rows, columns = self.gather(indices)
-        width = int(lengths.max(initial=0)) + len(first) + len(last)
-        matrix = np.full((len(lengths), width), PAD, np.int64)
-        matrix[:, : len(first)] = first
-        matrix[rows, columns + len(first)] = values
-        for position, token in enumerate(last, start=len(first)):
-            matrix[np.arange(len(lengths)), lengths + position] = token
-        return matrix
+    def padded(self, indices: np.ndarray, *, last: Sequence[int] = ()) -> np.ndarray:
+        """Return the sequences at ``indices`` as rows [B, width] int64: ``ids + last``, padded with PAD."""
+        return self.gather(indices).padded(last=last)
 
-    def gather(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return ids, lengths, and for each id the row and column where it goes in a matrix of these sequences."""
+    def gather(self, indices: np.ndarray) -> Gathered:
+        """Return the sequences at ``indices``, in that order."""
         indices = np.asarray(indices, np.int64)
         starts = self.offsets[indices]
         lengths = self.offsets[indices + 1] - starts
         rows = np.repeat(np.arange(len(indices)), lengths)
         columns = np.arange(len(rows)) - _starts(lengths)[rows]
-        return self.ids[starts[rows] + columns], lengths, rows, columns
+        return Gathered(self.ids[starts[rows] + columns], lengths, rows, columns)
+
+
+class Gathered(NamedTuple):
+    """Some sequences, on their way into a matrix [B, width].
+
+    Attributes:
+        ids: [n] int32, all sequences one after the other.
+        lengths: [B] int64, ids per sequence.
+        rows: [n] int64, the sequence of each id.
+        columns: [n] int64, its position there.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+    def padded(self, *, first: Sequence[int] = (), last: Sequence[int] = ()) -> np.ndarray:
+        """Return rows [B, width] int64: ``first + ids + last``, padded with PAD."""
+        width = int(self.lengths.max(initial=0)) + len(first) + len(last)
+        matrix = np.full((len(self.lengths), width), PAD, np.int64)
+        matrix[:, : len(first)] = first
+        matrix[self.rows, self.columns + len(first)] = self.ids
+        for position, token in enumerate(last, start=len(first)):
+            matrix[np.arange(len(self.lengths)), self.lengths + position] = token
+        return matrix
 
 
 def _starts(lengths: np.ndarray, *, closed: bool = False) -> np.ndarray:
     """Return where each of several runs starts; with ``closed``, also where the last one ends."""
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    ends = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=ends[1:])
     return ends if closed else ends[:-1]
 
 
@@ -231,6 +256,10 @@ class EncodedPairs:
         """Source and target lengths, each [count] int64, EOS not counted."""
         return self.source.lengths, self.target.lengths
 
+    def lengths_of(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return source and target lengths of the pairs at ``indices``, each int64, EOS not counted."""
+        return self.source.lengths_of(indices), self.target.lengths_of(indices)
+
     def select(self, indices: np.ndarray | Sequence[int]) -> EncodedPairs:
         """Return the pairs at ``indices``, in that order."""
         indices = np.asarray(indices, np.int64)
@@ -243,13 +272,13 @@ class EncodedPairs:
         import torch
 
         indices = np.asarray(indices, np.int64)
-        source_lengths = self.source.offsets[indices + 1] - self.source.offsets[indices] + 1
-        target_lengths = self.target.offsets[indices + 1] - self.target.offsets[indices] + 1
+        source, target = self.source.gather(indices), self.target.gather(indices)
+        target_lengths = target.lengths + 1
         return Batch(
-            source=torch.from_numpy(self.source.padded(indices, last=[EOS])),
-            source_lengths=torch.from_numpy(source_lengths),
-            target_in=torch.from_numpy(self.target.padded(indices, first=[BOS])),
-            target_out=torch.from_numpy(self.target.padded(indices, last=[EOS])),
+            source=torch.from_numpy(source.padded(last=[EOS])),
+            source_lengths=torch.from_numpy(source.lengths + 1),
+            target_in=torch.from_numpy(target.padded(first=[BOS])),
+            target_out=torch.from_numpy(target.padded(last=[EOS])),
             target_lengths=torch.from_numpy(target_lengths),
             target_tokens=int(target_lengths.sum()),
             copies=None if self.copies is None else torch.from_numpy(self.copies.padded(indices, last=[EOS])),
@@ -259,8 +288,9 @@ class EncodedPairs:
 
 def _batch_links(links: FlatSequences, indices: np.ndarray) -> np.ndarray:
     """Return the links of the pairs at ``indices`` as ``Batch.links`` has them."""
-    positions, _, rows, _ = links.gather(indices)
-    pairs, targets, sources = rows[::2], positions[::2].astype(np.int64), positions[1::2].astype(np.int64)
+    found = links.gather(indices)
+    pairs, positions = found.rows[::2], found.ids
+    targets, sources = positions[::2].astype(np.int64), positions[1::2].astype(np.int64)
     token = pairs * (int(targets.max(initial=0)) + 1) + targets
     _, place, counts = np.unique(token, return_inverse=True, return_counts=True)
     return np.stack([pairs, targets, sources, counts[place]])
@@ -354,52 +384,71 @@ class TokenBatches:
         self._seed = seed
         self._encode_epoch = encode_epoch or (lambda epoch: pairs)
         # pairs and plan of the epoch asked for last; a pure function of (seed, epoch)
-        self._current: tuple[int, EncodedPairs, list[np.ndarray]] | None = None
+        self._current: tuple[int, EncodedPairs, _Plan] | None = None
 
     def count(self, epoch: int) -> int:
         """Return the number of batches in ``epoch`` (0-based)."""
-        return len(self._epoch(epoch)[1])
+        return len(self._epoch(epoch)[1].bounds)
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """Return the indices of the pairs of each batch of ``epoch``."""
-        return self._epoch(epoch)[1]
+        return list(self._epoch(epoch)[1].batches())
 
     def padding(self, epoch: int) -> float:
         """Return the share of padding among all positions of ``epoch``, both sides together, BOS or EOS counted."""
         pairs, plan = self._epoch(epoch)
-        real = positions = 0
-        for side in pairs.lengths:
-            real += int(side.sum()) + len(side)
-            positions += sum(int(side[indices].max() + 1) * len(indices) for indices in plan)
+        real = sum(len(side.ids) + len(side) for side in (pairs.source, pairs.target))
+        positions = 0
+        for indices in plan.batches():
+            positions += sum(int(lengths.max() + 1) * len(indices) for lengths in pairs.lengths_of(indices))
         return 1 - real / positions
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of ``epoch`` (0-based) from batch ``start`` on."""
         pairs, plan = self._epoch(epoch)
-        for indices in plan[start:]:
+        for indices in plan.batches(start):
             yield pairs.batch(indices)
 
-    def _epoch(self, epoch: int) -> tuple[EncodedPairs, list[np.ndarray]]:
+    def _epoch(self, epoch: int) -> tuple[EncodedPairs, _Plan]:
         if self._current is None or self._current[0] != epoch:
+            # forgotten first, so that two epochs segmented anew need not be in memory together
+            self._current = None
             pairs = self._encode_epoch(epoch)
             self._current = (epoch, pairs, self._make_plan(pairs, epoch))
         return self._current[1], self._current[2]
 
-    def _make_plan(self, pairs: EncodedPairs, epoch: int) -> list[np.ndarray]:
+    def _make_plan(self, pairs: EncodedPairs, epoch: int) -> _Plan:
         generator = np.random.default_rng([self._seed, epoch])
-        source_lengths, target_lengths = (lengths + 1 for lengths in pairs.lengths)
-        order = generator.permutation(len(pairs))
-        share = np.maximum(source_lengths, target_lengths) / self._batch_tokens
-        share = np.maximum(share, 1 / self._batch_sentences)[order]
-        pool = (np.cumsum(share) // self._pool_batches).astype(np.int64)
-        batches = []
-        for indices in np.split(order, np.flatnonzero(np.diff(pool)) + 1):
-            indices = _by_length(indices, source_lengths, target_lengths)
-            batches += self._cut(indices, source_lengths[indices], target_lengths[indices])
-        return [batches[index] for index in generator.permutation(len(batches))]
+        # what `permutation` would return, in half the memory
+        indices = np.arange(len(pairs), dtype=np.int32)
+        generator.shuffle(indices)
+        sizes: list[int] = []
+        for pool in np.split(indices, self._pool_starts(pairs, indices)):
+            source_lengths, target_lengths = (lengths + 1 for lengths in pairs.lengths_of(pool))
+            places = _by_length(source_lengths, target_lengths)
+            # a part of `indices`, which is sorted where it lies
+            pool[:] = pool[places]
+            batches = self._cut(pool, source_lengths[places], target_lengths[places])
+            sizes += [len(batch) for batch in batches]
+        ends = _starts(np.array(sizes), closed=True)
+        return _Plan(indices, np.stack([ends[:-1], ends[1:]], axis=1)[generator.permutation(len(sizes))])
+
+    def _pool_starts(self, pairs: EncodedPairs, order: np.ndarray) -> np.ndarray:
+        """Return where in ``order`` each pool but the first starts."""
+        starts, worth, pool = [], 0.0, None
+        for start in range(0, len(order), _CHUNK):
+            longer = np.maximum(*pairs.lengths_of(order[start : start + _CHUNK])) + 1
+            share = np.maximum(longer / self._batch_tokens, 1 / self._batch_sentences)
+            # summed on from the last chunk, so that every sum is that of one go
+            share[0] += worth
+            ends = np.cumsum(share)
+            pools = ends // self._pool_batches
+            starts.append(start + np.flatnonzero(np.diff(pools, prepend=pools[0] if pool is None else pool)))
+            worth, pool = ends[-1], pools[-1]
+        return np.concatenate(starts)
 
     def _cut(self, indices: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray) -> list[np.ndarray]:
-        """Cut pairs, in their order, into batches as large as the limits allow."""
+        """Cut pairs, in their order, into batches as large as the limits allow, of few numbers of pairs."""
         longer = np.maximum(source_lengths, target_lengths)
         batches, start = [], 0
         while start < len(indices):
@@ -407,19 +456,39 @@ class TokenBatches:
             # width of the batch if it ended at each pair of the window
             width = np.maximum.accumulate(longer[window])
             fits = width * np.arange(1, len(width) + 1) <= self._batch_tokens
-            stop = start + max(1, int(fits.sum()))
+            count = max(1, int(fits.sum()))
+            # what is left over at the end stays together
+            stop = start + (count if start + count == len(indices) else rounded_down(count))
             batches.append(indices[start:stop])
             start = stop
         return batches
 
 
-def _by_length(indices: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray) -> np.ndarray:
-    """Sort by target length, where 10 % more or less is alike, then by source length.
+@dataclass(frozen=True)
+class _Plan:
+    """The batches of an epoch, in 4 bytes a pair.
+
+    Attributes:
+        indices: [pairs] int32, the pairs, those of a batch together.
+        bounds: [batches, 2] int64, where each batch of the epoch, in its order, starts and ends in ``indices``.
+    """
+
+    indices: np.ndarray
+    bounds: np.ndarray
+
+    def batches(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield the indices of the pairs of each batch from batch ``start`` on."""
+        for first, end in self.bounds[start:]:
+            yield self.indices[first:end]
+
+
+def _by_length(source_lengths: np.ndarray, target_lengths: np.ndarray) -> np.ndarray:
+    """Return the order by target length, where 10 % more or less is alike, then by source length.
 
     Exact target lengths first would leave few pairs to match source lengths among: on Europarl, in pools of 100
     batches, that pads targets by 1 % but sources by 17 %, this way 4 % and 11 %; in pools of 1,000, 3 % and 2 %. Source
     lengths go up and down in turns, so that neighbours are alike; equal pairs keep their (shuffled) order.
     """
-    target = np.floor(np.log(target_lengths[indices]) / np.log(1.1)).astype(np.int64)
-    source = source_lengths[indices] * np.where(target % 2, 1, -1)
-    return indices[np.lexsort((source, target))]
+    target = np.floor(np.log(target_lengths) / np.log(1.1)).astype(np.int64)
+    source = source_lengths * np.where(target % 2, 1, -1)
+    return np.lexsort((source, target))

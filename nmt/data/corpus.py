@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nmt.data.words import split_words
 from nmt.errors import ConfigError
@@ -70,6 +71,7 @@ class Corpus:
         test: test pairs, or None.
         extra: further test material by name (the built-in corpus has ``valid_long`` and ``test_long``).
         fingerprint: hexadecimal hash of the text and the direction; two corpora with the same one are the same.
+        cache: folder where the text is cached, or None; what is made of the text may be kept there, too.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Corpus:
     test: ParallelText | None
     fingerprint: str
     extra: Mapping[str, ParallelText] = field(default_factory=dict)
+    cache: Path | None = None
 
 
 class CorpusSource(ABC):

@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, final, overload
 
 import numpy as np
 
+from nmt.data.cache import new_file
 from nmt.data.corpus import GoldLinks, ParallelText
 from nmt.data.links import format_links, parse_links
 from nmt.data.readers import PairReader, first_line, in_step, read_lines
@@ -131,12 +130,8 @@ def _table(readers: tuple[PairReader, ...], *, flipped: bool, cache: Path) -> "p
     except OSError as error:
         raise _not_cached(cache, error) from error
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as temporary:
-            fresh = Path(temporary) / path.name
+        with new_file(path) as fresh:
             _write(fresh, _rows(readers, flipped=flipped))
-            # in one rename, so that nobody reads half of it; who has mapped a former file keeps that
-            os.replace(fresh, path)
         return _mapped(path)
     except (OSError, pa.ArrowException) as error:
         raise _not_cached(cache, error) from error

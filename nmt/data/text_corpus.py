@@ -42,8 +42,8 @@ class TextCorpus(CorpusSource):
             Links are turned round where that is the target.
         sentence_separator: the word between the sentences of a source line, where lines have several; one token
             wherever the text has it.
-        cache: folder of the cache; by default ``nmt`` in that of `datasets` (``HF_DATASETS_CACHE`` or ``HF_HOME`` moves
-            it).
+        cache: folder of the cache of text and ids; by default ``nmt`` in that of `datasets` (``HF_DATASETS_CACHE`` or
+            ``HF_HOME`` moves it).
 
     Raises:
         ConfigError: options are missing or contradict each other.
@@ -111,6 +111,7 @@ class TextCorpus(CorpusSource):
             valid=texts.get("valid"),
             test=texts.get("test"),
             fingerprint=self._fingerprint(texts),
+            cache=cache,
         )
 
     def _prefixes(self) -> dict[str, list[str]]:

@@ -101,18 +101,11 @@ class Cell(nn.Module, ABC):
         """
         return None
 
-    def _fused_recurrence(self) -> Callable[[Tensor | None, Tensor], Tensor]:
-        """Return ``(feed, h) -> part of the pre-activations``: the product of [feed; h] with [W_feed W_recurrent]."""
+    def _fused_recurrence(self) -> Operand:
+        """Return what makes their part of the pre-activations of [feed; h], or of h where nothing is fed."""
         if self.feed is None:
-            recurrent = self.recurrent.prepare()
-            return lambda _, hidden: recurrent(hidden)
-        both = Operand(torch.cat([self.feed.weight, self.recurrent.weight], dim=1))
-
-        def fed_part(feed: Tensor | None, hidden: Tensor) -> Tensor:
-            assert feed is not None
-            return both(torch.cat([feed, hidden], dim=-1))
-
-        return fed_part
+            return self.recurrent.prepare()
+        return Operand(torch.cat([self.feed.weight, self.recurrent.weight], dim=1))
 
     def _split_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]:
         """Return ``(projected, feed, h) -> (input's and feed's part, recurrent part)`` of the pre-activations."""
@@ -138,7 +131,9 @@ class RNNCell(Cell):
     def prepare(self) -> Advance:
         """Return the step function."""
         fed_part = self._fused_recurrence()
-        return lambda projected, feed, state: (torch.tanh(self.norm(projected + fed_part(feed, state[0]))),)
+        return lambda projected, feed, state: (
+            torch.tanh(self.norm(projected + fed_part(torch.cat(_present(feed, state[0]), -1)))),
+        )
 
 
 class _ApartNorm(nn.Module):
@@ -218,12 +213,14 @@ class LSTMCell(Cell):
         fed_part, fast = self._fused_recurrence(), current().fast
 
         def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
-            product = fed_part(feed, state[0])
-            if not fast:
-                return self._squash(projected + product, state[1], lambda cell: cell)
-            if torch.is_grad_enabled():
+            given = _present(feed, state[0])
+            low = fed_part.low(*(part.flatten(0, -2) for part in given))
+            if low is not None:
+                return _lstm_update(projected, low, state[1])
+            product = fed_part(torch.cat(given, -1))
+            if fast:
                 return _LSTMUpdate.apply(projected, product, state[1])
-            return _lstm_update(projected, product, state[1])
+            return self._squash(projected + product, state[1], lambda cell: cell)
 
         return advance
 
@@ -296,17 +293,22 @@ class LSTMCell(Cell):
         bias, steps, (hidden, cell) = self.input.bias, len(inputs), state
         hiddens, cells = (hidden.new_empty(steps, *hidden.shape) for _ in range(2))
         for t, given in enumerate(inputs):
-            lstm_forward(both(torch.cat([given, hidden], 1)), cell, hiddens[t], cells[t], bias=bias)
+            products = both.low(given, hidden)
+            assert products is not None
+            lstm_forward(products, cell, hiddens[t], cells[t], bias=bias)
             hidden, cell = hiddens[t], cells[t]
         return hiddens, (cells,)
 
 
-def _lstm_update(projected: Tensor, product: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return h', c' [.., H] of two parts of the pre-activations [.., 4H] and c [.., H], without a derivative."""
+def _present(feed: Tensor | None, hidden: Tensor) -> tuple[Tensor, ...]:
+    return (hidden,) if feed is None else (feed, hidden)
+
+
+def _lstm_update(projected: Tensor, products: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h', c' [.., H] of two parts of the pre-activations, [.., 4H] and [n, 4H], and c, without a derivative."""
     flat = cell.reshape(-1, cell.shape[-1])
     hidden, new = torch.empty_like(flat), torch.empty_like(flat)
-    inputs, products = (part.reshape(len(flat), -1) for part in (projected, product))
-    lstm_forward(products, flat, hidden, new, inputs=inputs)
+    lstm_forward(products, flat, hidden, new, inputs=projected.reshape(len(flat), -1))
     return hidden.view(cell.shape), new.view(cell.shape)
 
 

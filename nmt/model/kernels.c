@@ -74,6 +74,15 @@ int64_t runs_here(void) {
     return 1;
 }
 
+#define BLOCK 64
+
+static inline float largest_of(const float *values) {
+    float largest = -INFINITY;
+#pragma omp simd reduction(max : largest)
+    for (int64_t j = 0; j < BLOCK; j++) largest = values[j] > largest ? values[j] : largest;
+    return largest;
+}
+
 /* an element stays where its 16 random bits are not below the threshold, times a scale */
 void drop(const float *values, const int16_t *bits, int64_t threshold, float scale, int64_t size, float *results) {
     int16_t least = (int16_t)threshold;
@@ -118,40 +127,50 @@ static inline void NAMED(write_low, LOW)(const float *values, int64_t size, LOW 
     for (int64_t j = 0; j < size; j++) low[j] = TO(values[j]);
 }
 
-void NAMED(lstm_forward, LOW)(const LOW *inputs, int64_t inputs_stride, const LOW *products, const float *bias,
-                              const float *cells, int64_t rows, int64_t size, float *gates, float *hiddens, float *news, float *squasheds,
+void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const float *bias, const float *cells,
+                              int64_t rows, int64_t size, float *gates, float *hiddens, float *news, float *squasheds,
                               LOW *lows, int64_t lows_stride, LOW *others, int64_t others_stride) {
-#pragma omp parallel for schedule(static) if (rows * size > SMALL)
-    for (int64_t i = 0; i < rows; i++) {
-        const LOW *input = inputs + i * inputs_stride, *product = products + i * 4 * size;
-        const float *cell = cells + i * size;
-        float *hidden = hiddens + i * size, *new = news + i * size;
-        if (gates) {
-            float *gate = gates + i * 4 * size, *squashed = squasheds + i * size;
+#pragma omp parallel if (rows * size > SMALL)
+    {
+        float *sum = malloc(4 * size * sizeof(float));
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++) {
+            const float *cell = cells + i * size;
+            const LOW *product = products + i * 4 * size;
+            float *hidden = hiddens + i * size, *new = news + i * size;
+            NAMED(add_up, LOW)(inputs, i, 4 * size, sum);
+            if (bias) {
 #pragma omp simd
-            for (int64_t j = 0; j < size; j++) {
-                float entering = sigmoid(FROM(input[j]) + FROM(product[j]) + bias[j]);
-                float kept = sigmoid(FROM(input[size + j]) + FROM(product[size + j]) + bias[size + j]);
-                float shown = sigmoid(FROM(input[2 * size + j]) + FROM(product[2 * size + j]) + bias[2 * size + j]);
-                float candidate = tangent(FROM(input[3 * size + j]) + FROM(product[3 * size + j]) + bias[3 * size + j]);
-                gate[j] = entering, gate[size + j] = kept, gate[2 * size + j] = shown, gate[3 * size + j] = candidate;
-                new[j] = kept * cell[j] + entering * candidate;
-                squashed[j] = tangent(new[j]);
-                hidden[j] = shown * squashed[j];
+                for (int64_t j = 0; j < 4 * size; j++) sum[j] += bias[j];
             }
-        } else {
+            if (gates) {
+                float *gate = gates + i * 4 * size, *squashed = squasheds + i * size;
 #pragma omp simd
-            for (int64_t j = 0; j < size; j++) {
-                float entering = sigmoid(FROM(input[j]) + FROM(product[j]) + bias[j]);
-                float kept = sigmoid(FROM(input[size + j]) + FROM(product[size + j]) + bias[size + j]);
-                float shown = sigmoid(FROM(input[2 * size + j]) + FROM(product[2 * size + j]) + bias[2 * size + j]);
-                float candidate = tangent(FROM(input[3 * size + j]) + FROM(product[3 * size + j]) + bias[3 * size + j]);
-                new[j] = kept * cell[j] + entering * candidate;
-                hidden[j] = shown * tangent(new[j]);
+                for (int64_t j = 0; j < size; j++) {
+                    float entering = sigmoid(sum[j] + FROM(product[j]));
+                    float kept = sigmoid(sum[size + j] + FROM(product[size + j]));
+                    float shown = sigmoid(sum[2 * size + j] + FROM(product[2 * size + j]));
+                    float candidate = tangent(sum[3 * size + j] + FROM(product[3 * size + j]));
+                    gate[j] = entering, gate[size + j] = kept, gate[2 * size + j] = shown, gate[3 * size + j] = candidate;
+                    new[j] = kept * cell[j] + entering * candidate;
+                    squashed[j] = tangent(new[j]);
+                    hidden[j] = shown * squashed[j];
+                }
+            } else {
+#pragma omp simd
+                for (int64_t j = 0; j < size; j++) {
+                    float entering = sigmoid(sum[j] + FROM(product[j]));
+                    float kept = sigmoid(sum[size + j] + FROM(product[size + j]));
+                    float shown = sigmoid(sum[2 * size + j] + FROM(product[2 * size + j]));
+                    float candidate = tangent(sum[3 * size + j] + FROM(product[3 * size + j]));
+                    new[j] = kept * cell[j] + entering * candidate;
+                    hidden[j] = shown * tangent(new[j]);
+                }
             }
+            NAMED(write_low, LOW)(hidden, size, lows, lows_stride, i);
+            NAMED(write_low, LOW)(hidden, size, others, others_stride, i);
         }
-        NAMED(write_low, LOW)(hidden, size, lows, lows_stride, i);
-        NAMED(write_low, LOW)(hidden, size, others, others_stride, i);
+        free(sum);
     }
 }
 
@@ -317,6 +336,43 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
             for (int64_t n = 0; n < threads; n++) of_bias[v] += sums[n * size + v];
     }
     free(sums);
+}
+
+/* the count largest of a row's log-probabilities, best first, but for those of the pieces in never */
+void NAMED(choose, LOW)(const LOW *logits, const float *bias, const int64_t *never, int64_t nevers, int64_t rows,
+                        int64_t size, int64_t count, float *log_probs, int64_t *pieces) {
+    int64_t blocks = (size + BLOCK - 1) / BLOCK;
+#pragma omp parallel
+    {
+        float *row = malloc((blocks * BLOCK + blocks) * sizeof(float)), *best = row + blocks * BLOCK;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++) {
+            const LOW *logit = logits + i * size;
+            float largest = -INFINITY, total = 0;
+#pragma omp simd reduction(max : largest)
+            for (int64_t v = 0; v < size; v++) {
+                row[v] = FROM(logit[v]) + bias[v];
+                largest = row[v] > largest ? row[v] : largest;
+            }
+#pragma omp simd reduction(+ : total)
+            for (int64_t v = 0; v < size; v++) total += exponential(row[v] - largest);
+            for (int64_t v = size; v < blocks * BLOCK; v++) row[v] = -INFINITY;
+            for (int64_t n = 0; n < nevers; n++) row[never[n]] = -INFINITY;
+            for (int64_t b = 0; b < blocks; b++) best[b] = largest_of(row + b * BLOCK);
+            largest += logf(total);
+            for (int64_t n = 0; n < count; n++) {
+                int64_t block = 0, piece = 0;
+                for (int64_t b = 1; b < blocks; b++) block = best[b] > best[block] ? b : block;
+                float *values = row + block * BLOCK;
+                while (piece < BLOCK - 1 && values[piece] != best[block]) piece++;
+                log_probs[i * count + n] = best[block] - largest;
+                pieces[i * count + n] = block * BLOCK + piece;
+                values[piece] = -INFINITY;
+                best[block] = largest_of(values);
+            }
+        }
+        free(row);
+    }
 }
 
 #undef FROM

@@ -22,17 +22,19 @@ log = logging.getLogger(__name__)
 
 # P: tensor, I: whole number, F: number, S: sum of tensors
 _FUNCTIONS = {
-    "lstm_forward": "PIPPPIIPPPPPIPI",
+    "lstm_forward": "PSPPIIPPPPPIPI",
     "lstm_back": "PPPSIIPP",
     "squash": "PPIIIPPPI",
     "squash_back": "SPIPIIP",
     "attend": "PPPPIIIPPPI",
     "attend_back": "SPIPPIIIPP",
     "cross_entropy": "PPPPIIFIPP",
+    "choose": "PPPIIIIPP",
 }
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
-# what the library may read at any time
-_KEPT: list[Tensor] = []
+# The first tanh of a process, if it is shared out among threads, is now and then wrong by 1e-4 in one thread's part:
+# MKL looks for what suits the processor, and a second thread does not wait until that is found. Here it looks in peace.
+torch.tanh(torch.zeros(1))
 # number of terms; then place, stride and width of each
 _Sum = ctypes.c_int64 * 13
 
@@ -91,7 +93,7 @@ def lstm_forward(
         cell: c [B, H].
         hidden: h' [B, H] is written there.
         new: c' [B, H].
-        inputs: [B, 4H], of the type of the products; None: 0.
+        inputs: [B, 4H], float32 or of the type of the products; None: 0.
         bias: [4H]; None: 0.
         gates: the activated i, f, o, g [B, 4H]; None: not wanted.
         squashed: tanh(c') [B, H]; wanted where the gates are.
@@ -102,9 +104,9 @@ def lstm_forward(
         rows, size = cell.shape
         function = native.lstm_forward_float if products.dtype == torch.float32 else native.lstm_forward_bfloat16
         function(
-            *((_zeros(4 * size), 0) if inputs is None else _rows(inputs)),
             products.data_ptr(),
-            _zeros(4 * size) if bias is None else bias.data_ptr(),
+            _sum(() if inputs is None else (inputs,)),
+            None if bias is None else bias.data_ptr(),
             cell.data_ptr(),
             rows,
             size,
@@ -329,12 +331,27 @@ def cross_entropy(
     logits.copy_(probs)
 
 
-@cache
-def _zeros(size: int) -> int:
-    """Return where there are so many zeros, of float32 or bfloat16, for good."""
-    zeros = torch.zeros(size)
-    _KEPT.append(zeros)
-    return zeros.data_ptr()
+def choose(logits: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the ``count`` largest log-probabilities of each row, best first, and their pieces; None without library.
+
+    Args:
+        logits: [n, V], low, without the bias.
+        bias: [V].
+        count: at most V.
+        never: [m] ids of pieces that are not chosen; as the last they may be, at minus infinity.
+
+    Returns:
+        Log-probabilities [n, count] float32, and ids.
+    """
+    native = _usable(bias, logits, never)
+    if native is None:
+        return None
+    function = native.choose_float if logits.dtype == torch.float32 else native.choose_bfloat16
+    rows, size = logits.shape
+    best, pieces = bias.new_empty(rows, count), never.new_empty(rows, count)
+    sizes = never.data_ptr(), len(never), rows, size, count
+    function(logits.data_ptr(), bias.data_ptr(), *sizes, best.data_ptr(), pieces.data_ptr())
+    return best, pieces
 
 
 def drop(values: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:

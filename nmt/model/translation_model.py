@@ -1,6 +1,5 @@
 """The translation model: source tokens in, distributions over target tokens out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from nmt.model.decoder import Decoded, Decoder, DecoderState
 from nmt.model.embedding import Embedding, OutputLayer
 from nmt.model.encoder import Encoder
-from nmt.model.prediction import Losses, Prediction
+from nmt.model.prediction import Losses, NextTokens, Prediction
 from nmt.model.products import Operand
 
 
@@ -37,12 +36,12 @@ class TranslationStep(NamedTuple):
     """One step.
 
     Attributes:
-        predict: returns the log-probabilities [B', K, V] of a slice of the batch's sentences, computed when asked for.
+        predict: the distributions, computed when asked for.
         state: the state after the step.
         weights: attention weights [B, K, S].
     """
 
-    predict: Callable[[slice], Tensor]
+    predict: NextTokens
     state: TranslationState
     weights: Tensor
 

@@ -38,6 +38,18 @@ def join(choices: Sequence[Choice]) -> Choice:
 Choose = Callable[[Tensor, Tensor], Choice]
 
 
+def pick(choice: Choice, tokens: Tensor) -> Choice:
+    """Return the choice of places among candidates as one of pieces.
+
+    Args:
+        choice: its tokens are places among the candidates of the hypothesis each comes from.
+        tokens: [B, K, C], the candidates.
+    """
+    parents = torch.zeros_like(choice.tokens) if choice.parents is None else choice.parents
+    places = parents * tokens.shape[2] + choice.tokens
+    return choice._replace(tokens=tokens.flatten(1).gather(1, places))
+
+
 def top_candidates(log_probs: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Find the best sums ``scores[b, k] + log_probs[b, k, v]`` of each sentence.
 

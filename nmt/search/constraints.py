@@ -9,7 +9,11 @@ NEVER = float("-inf")
 
 
 class Constraints:
-    """Sets the log-probability of what may not come next to -inf, in place; the rest keeps the model's values."""
+    """Sets the log-probability of what may not come next to -inf, in place; the rest keeps the model's values.
+
+    Attributes:
+        forbidden: [m], ids that are never produced.
+    """
 
     def __init__(
         self,
@@ -29,11 +33,15 @@ class Constraints:
             eos: id of EOS.
             forbidden: ids that are never produced; EOS is not one of them.
         """
-        self._forbidden = torch.tensor(list(forbidden), dtype=torch.long, device=limits.device)
+        self.forbidden = torch.tensor(list(forbidden), dtype=torch.long, device=limits.device)
         self._limits = frozenset(limits.tolist())
         self._min_length = min_length
         self._order = no_repeat_ngram
         self._eos = eos
+
+    def bind(self, length: int) -> bool:
+        """Say whether more than the forbidden pieces may be excluded after ``length`` pieces."""
+        return bool(self._order) or length < self._min_length or length in self._limits
 
     def apply(self, log_probs: Tensor, *, length: int, limits: Tensor, prefixes: Tensor | None) -> None:
         """Exclude pieces of one step.
@@ -44,8 +52,8 @@ class Constraints:
             limits: [B], maximum lengths of the sentences in these rows.
             prefixes: [B, K, length], the pieces so far; only needed against repeated n-grams.
         """
-        if self._forbidden.numel():
-            log_probs.index_fill_(-1, self._forbidden, NEVER)
+        if self.forbidden.numel():
+            log_probs.index_fill_(-1, self.forbidden, NEVER)
         if prefixes is not None:
             block_repeated_ngrams(log_probs, prefixes, self._order)
         if length < self._min_length:

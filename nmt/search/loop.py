@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nmt.search.beam import choose_beam
-from nmt.search.choice import Choice, Choose, join
+from nmt.search.choice import Choice, Choose, join, pick
 from nmt.search.constraints import NEVER, Constraints
 from nmt.search.greedy import choose_greedy
 from nmt.search.history import History, Hypothesis
@@ -32,8 +32,23 @@ class State(Protocol):
 
 
 AnyState = TypeVar("AnyState", bound=State)
-# sentences, each asked for once -> their log-probabilities [B', K, V], which may be overwritten
-Predict = Callable[[slice], Tensor]
+
+
+class Predict(Protocol):
+    """What may come next, for a slice of the sentences, each of which is asked for once."""
+
+    def __call__(self, sentences: slice) -> Tensor:
+        """Return log-probabilities [B', K, V], which may be overwritten."""
+        ...
+
+    def best(self, sentences: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the ``count`` best log-probabilities [B', K, C] and their pieces, or None where that is no shorter.
+
+        The pieces ``never`` [m] are not among them, but for the last places, at minus infinity.
+        """
+        ...
+
+
 # (tokens [B, K], state) -> (what comes next, state, weights [B, K, S])
 Step = Callable[[Tensor, AnyState], tuple[Predict, AnyState, Tensor]]
 # Sentences leave the batch when this share of it is done: that moves what is kept of the others, their encoded source
@@ -173,7 +188,7 @@ def search(
     if not len(source_lengths):
         return []
     limits = options.maximum_lengths(source_lengths)
-    choose = _chooser(options, generator)
+    choose, candidates = _chooser(options, generator), None if options.sample else options.beam
     ranking = _Ranking(options, limits)
     constraints = Constraints(
         limits=limits,
@@ -187,7 +202,7 @@ def search(
     length = 0
     while len(live.sentences):
         predict, state, weights = step(live.tokens, state)
-        choice = _choose(predict, live, constraints, choose, length=length, rows=rows_at_once)
+        choice = _choose(predict, live, constraints, choose, candidates, length=length, rows=rows_at_once)
         length += 1
         live, state = _advance(live, state, choice, weights, length=length, eos=eos, ranking=ranking, history=history)
     return history.best(options.n_best)
@@ -208,14 +223,31 @@ def _chooser(options: SearchOptions, generator: torch.Generator | None) -> Choos
 
 
 def _choose(
-    predict: Predict, live: _Live, constraints: Constraints, choose: Choose, *, length: int, rows: int | None
+    predict: Predict,
+    live: _Live,
+    constraints: Constraints,
+    choose: Choose,
+    candidates: int | None,
+    *,
+    length: int,
+    rows: int | None,
 ) -> Choice:
-    """Return the hypotheses of ``length + 1`` pieces, chosen for a few sentences at a time."""
+    """Return the hypotheses of ``length + 1`` pieces, chosen for a few sentences at a time.
+
+    Where so many ``candidates`` of each hypothesis are enough, and nothing is excluded but what always is, the rest is
+    not made.
+    """
+    few = None if constraints.bind(length) else candidates
     count, beams = live.tokens.shape
     sentences = count if rows is None else max(1, rows // beams)
     choices = []
     for start in range(0, count, sentences):
         part = slice(start, start + sentences)
+        best = None if few is None else predict.best(part, few, constraints.forbidden)
+        if best is not None:
+            log_probs, tokens = best
+            choices.append(pick(choose(log_probs, live.scores[part]), tokens))
+            continue
         log_probs = predict(part)
         prefixes = None if live.prefixes is None else live.prefixes[part]
         constraints.apply(log_probs, length=length, limits=live.limits[part], prefixes=prefixes)

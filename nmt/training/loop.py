@@ -176,8 +176,6 @@ def train_step(
     """
     device = next(model.parameters()).device
     tokens = sum(batch.target_tokens for batch in batches)
-    # graphs add to gradients that stay where they are
-    optimizer.zero_grad(set_to_none=graphs is None)
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     # written by the device: to copy a number there would make the host wait
     total = torch.full((), float(tokens), device=device)
@@ -188,6 +186,8 @@ def train_step(
             graphs.add_gradients(batch, total, sums)
     sums[2] = nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip_norm is None else clip_norm)
     optimizer.step()
+    # graphs add to gradients that stay where they are; otherwise nothing is kept for a validation
+    optimizer.zero_grad(set_to_none=graphs is None)
     return StepResult(sums, tokens)
 
 

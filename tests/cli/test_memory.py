@@ -33,7 +33,7 @@ def calls(monkeypatch):
 
 def test_limits_are_set_where_nobody_has_set_them(calls):
     set_limits()
-    assert os.environ[CAPACITY] == os.environ[LAYER] == "32"
+    assert os.environ[CAPACITY] == os.environ[LAYER] == "256"
     assert calls == [(-1, 1 << 30), (-3, 32 << 20)]
 
 
@@ -41,7 +41,7 @@ def test_limits_are_set_where_nobody_has_set_them(calls):
 def test_a_malloc_that_the_environment_sets_up_is_left_alone(calls, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     set_limits()
-    assert calls == [] and os.environ[CAPACITY] == "32"
+    assert calls == [] and os.environ[CAPACITY] == "256"
 
 
 @pytest.mark.parametrize("name", OURS[:2])
@@ -50,7 +50,7 @@ def test_a_capacity_that_the_environment_gives_stands(calls, monkeypatch, name):
     set_limits()
     assert (
         os.environ[name] == "7"
-        and os.environ[LAYER] == "32"
+        and os.environ[LAYER] == "256"
         and sum(each in os.environ for each in OURS[:2]) == 1
         and calls
     )
@@ -59,7 +59,7 @@ def test_a_capacity_that_the_environment_gives_stands(calls, monkeypatch, name):
 def test_a_capacity_of_the_layer_above_stands(calls, monkeypatch):
     monkeypatch.setenv(LAYER, "7")
     set_limits()
-    assert os.environ[LAYER] == "7" and os.environ[CAPACITY] == "32"
+    assert os.environ[LAYER] == "7" and os.environ[CAPACITY] == "256"
 
 
 def test_unused_memory_is_given_back(calls):

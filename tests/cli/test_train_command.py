@@ -19,6 +19,7 @@ from nmt.assemble import open_run, search_options
 from nmt.cli.preparation import Setting, prepare
 from nmt.cli.scoring import score_test
 from nmt.cli.train import main
+from nmt.data import TokenizerPair
 from nmt.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -181,19 +182,31 @@ def test_raised_limit_goes_on_as_if_never_stopped(finished: Path, corpus: Path, 
     assert same_tensors(tmp_path / "a/checkpoints/last.safetensors", finished / "checkpoints/last.safetensors")
 
 
+def test_ids_are_encoded_once(finished: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list((corpus / "cache").glob("*.ids"))
+    monkeypatch.setattr("nmt.data.training_pairs._parts", lambda *_, **__: pytest.fail("encoded again"))
+    assert main(command(corpus, tmp_path / "run")) == 0
+    assert same_tensors(tmp_path / "run/checkpoints/last.safetensors", finished / "checkpoints/last.safetensors")
+
+
 def test_interrupted_beyond_a_raised_limit_is_not_finished(
     finished: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    run = tmp_path / "run"
+    run, saved = tmp_path / "run", TokenizerPair.save
+
+    def save(tokenizers: TokenizerPair, folder: Path) -> None:
+        assert folder != run, "the tokenizers are written again"
+        saved(tokenizers, folder)
+
     shutil.copytree(finished, run)
     raised = command(corpus, run, "training.max_epochs=3")
     with monkeypatch.context() as patch:
         patch.setattr("nmt.cli.experiment.fit", interrupt)
         # a kill while they are written would cost the run
-        patch.setattr("nmt.data.TokenizerPair.save", lambda *_: pytest.fail("the tokenizers are written again"))
+        patch.setattr("nmt.data.TokenizerPair.save", save)
         with pytest.raises(SystemExit, match="130"):
             main(raised)
     assert main(raised) == 0

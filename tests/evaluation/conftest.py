@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nmt.model.prediction import NextTokens
+
 WORDS = [f"w{n}" for n in range(13)]
 FIRST = 4
 
@@ -82,7 +84,7 @@ class CopyModel(nn.Module):
         logits = 8 * nn.functional.one_hot(state.source.gather(1, steps), self.size).float()
         logits = logits - torch.arange(self.size) / (2 * self.size)
         weights = nn.functional.one_hot(steps, state.source.shape[1]).float()
-        return logits.log_softmax(-1).__getitem__, state._replace(steps=state.steps + 1), weights
+        return NextTokens(logits.log_softmax(-1).__getitem__), state._replace(steps=state.steps + 1), weights
 
     def forward(self, source, source_lengths, target_in):
         """Attends to source position t at step t, with a quarter on the position before."""

@@ -9,6 +9,7 @@ import torch
 
 from nmt.evaluation import translate as module
 from nmt.evaluation.translate import translate_lines, translation_alignments
+from nmt.model.prediction import NextTokens
 from nmt.search import SearchOptions
 
 LINES = ["w1 w2", "", "w3", " \t\u3000", "w4 w5-w6 w7 w8", "w9", "w10 w11 w12 w0 w1 w2 w3"]
@@ -109,7 +110,7 @@ def test_lines_without_a_translation_are_told_once(model, tokenizers, caplog):
         predict, after, weights = step(tokens, state)
         # lines that begin with w3
         impossible = (state.source[:, :1] == 7)[..., None]
-        return lambda part: predict(part).masked_fill(impossible[part], -torch.inf), after, weights
+        return NextTokens(lambda part: predict(part).masked_fill(impossible[part], -torch.inf)), after, weights
 
     model.step = without_w3
     with caplog.at_level("WARNING"):

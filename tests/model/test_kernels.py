@@ -39,9 +39,11 @@ def rows_of(low, size, places=3):
 
 
 @pytest.mark.parametrize("low", LOW)
-@pytest.mark.parametrize("given", ["all", "inputs", "bias"])
+@pytest.mark.parametrize("given", ["all", "wide", "inputs", "bias"])
 @pytest.mark.parametrize("kept", [True, False])
 def test_lstm_forward(monkeypatch, low, given, kept):
+    wide_or_low = torch.float32 if given == "wide" else low
+
     def run():
         wide, other = rows_of(low, H), rows_of(low, H)
         gates, squashed = (torch.empty(B, 4 * H), torch.empty(B, H)) if kept else (None, None)
@@ -51,7 +53,7 @@ def test_lstm_forward(monkeypatch, low, given, kept):
             noise(B, H, seed=1),
             hidden,
             new,
-            inputs=None if given == "bias" else noise(B, 8 * H, seed=2, low=low)[:, : 4 * H],
+            inputs=None if given == "bias" else noise(B, 8 * H, seed=2, low=wide_or_low)[:, : 4 * H],
             bias=None if given == "inputs" else noise(4 * H, seed=3),
             gates=gates,
             squashed=squashed,
@@ -197,3 +199,29 @@ def test_a_model_learns_the_same_with_either(monkeypatch, preset, layers, bf16):
     for one, other in zip(found, expected, strict=True):
         scale = other.abs().max().item()
         assert one.numpy() == close(other, (3e-2 if bf16 else 1e-5) * max(scale, 1e-3))
+
+
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("size", [7, 64, 501])
+@pytest.mark.parametrize("count", [1, 5, 7])
+def test_choose(low, size, count):
+    # no two alike in bf16 either
+    logits = torch.stack([torch.randperm(size, generator=torch.Generator().manual_seed(i)) for i in range(B)]) / 4
+    logits, bias, never = logits.to(low), torch.zeros(size), torch.tensor([0, 3])
+    assert low == torch.float32 or size > 256 or all(len(row.unique()) == size for row in logits)
+    bias[1] = 0.125
+    found = kernels.choose(logits, bias, count, never)
+    assert found is not None
+    log_probs = torch.log_softmax(logits.double() + bias, -1).index_fill_(1, never, float("-inf"))
+    best, pieces = log_probs.topk(count)
+    assert found[0].double().numpy() == close(best, 1e-5)
+    if size <= 256 or low == torch.float32:
+        real = best > float("-inf")
+        assert torch.equal(found[1][real], pieces[real])
+    assert found[1].dtype == torch.long
+
+
+def test_choose_takes_no_piece_twice():
+    found = kernels.choose(torch.zeros(B, 70), torch.zeros(70), 70, torch.empty(0, dtype=torch.long))
+    assert found is not None
+    assert all(sorted(row.tolist()) == list(range(70)) for row in found[1])

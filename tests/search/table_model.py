@@ -5,7 +5,6 @@ The state carries every token, so a row that is reordered wrongly gets other dis
 
 import heapq
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -36,6 +35,8 @@ class TableModel:
         self.attention = torch.randn(KEYS, max(source_lengths), generator=generator) * 2
         self.source_lengths = torch.tensor(source_lengths)
         self.batches: list[tuple[int, int]] = []
+        # whether its steps say which pieces are best, as a model may or may not
+        self.offers_best = seed % 2 == 0
 
     @property
     def vocabulary(self) -> int:
@@ -50,7 +51,7 @@ class TableModel:
         masked[self.source_lengths[sentence] :] = float("-inf")
         return masked.softmax(-1)
 
-    def step(self, tokens: Tensor, state: "TableState") -> tuple[Callable[[slice], Tensor], "TableState", Tensor]:
+    def step(self, tokens: Tensor, state: "TableState") -> tuple["TableStep", "TableState", Tensor]:
         assert tokens.shape == state.sentences.shape
         assert tokens.dtype == torch.long
         self.batches.append(tuple(tokens.shape))
@@ -61,7 +62,37 @@ class TableModel:
         positions = torch.arange(self.attention.size(1))
         padding = positions >= self.source_lengths[state.sentences][..., None]
         weights = self.attention[keys].masked_fill(padding, float("-inf")).softmax(-1)
-        return lambda part: self.log_probs[keys[part]], TableState(state.sentences, history, state.calls), weights
+        return TableStep(self, keys), TableState(state.sentences, history, state.calls), weights
+
+
+class Whole:
+    """Distributions that are only there whole, given what makes those of a slice."""
+
+    def __init__(self, predict):
+        self._predict = predict
+
+    def __call__(self, part: slice) -> Tensor:
+        return self._predict(part)
+
+    def best(self, part: slice, count: int, never: Tensor) -> None:
+        return None
+
+
+@dataclass
+class TableStep:
+    """The distributions after histories hashed to ``keys`` [B, K]."""
+
+    model: TableModel
+    keys: Tensor
+
+    def __call__(self, part: slice) -> Tensor:
+        return self.model.log_probs[self.keys[part]]
+
+    def best(self, part: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.model.offers_best:
+            return None
+        log_probs = self(part).index_fill(2, never, float("-inf"))
+        return tuple(log_probs.topk(min(count, log_probs.size(2))))
 
 
 @dataclass

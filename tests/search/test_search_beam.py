@@ -7,6 +7,7 @@ from table_model import (
     BOS,
     EOS,
     TableModel,
+    Whole,
     attention,
     enumerate_all,
     is_descending,
@@ -181,7 +182,7 @@ def test_the_bound_does_not_stop_before_a_longer_hypothesis_wins():
 
     def step(tokens, clock):
         rows = table[clock.time].repeat(*tokens.shape, 1)
-        return rows.__getitem__, Clock(clock.time + 1), torch.ones(*tokens.shape, 1)
+        return Whole(rows.__getitem__), Clock(clock.time + 1), torch.ones(*tokens.shape, 1)
 
     def tokens(penalty):
         options = SearchOptions(beam=2, length_penalty=penalty)
@@ -209,7 +210,7 @@ def test_predicting_for_a_few_sentences_at_a_time_changes_nothing(penalties, row
             asked.append((len(tokens), *log_probs.shape[:2]))
             return log_probs
 
-        return noted, after, weights
+        return Whole(noted), after, weights
 
     together = run(model, options, (BOS,))
     parts = search(
@@ -347,7 +348,7 @@ def test_on_a_device(device, penalties):
 
     def step(tokens, moved):
         predict, state, weights = model.step(tokens.cpu(), moved.state)
-        return lambda part: predict(part).to(device), Moved(state), weights.to(device)
+        return Whole(lambda part: predict(part).to(device)), Moved(state), weights.to(device)
 
     found = search(
         step,
@@ -363,3 +364,17 @@ def test_on_a_device(device, penalties):
     for sentence, hypotheses in enumerate(found):
         if not options.sample:
             check(hypotheses, slow_beam(model, sentence, options))
+
+
+@pytest.mark.parametrize("penalties", [{}, {"length_penalty": 0.0}, {"min_length": 3}, {"no_repeat_ngram": 2}], ids=str)
+@pytest.mark.parametrize("beam", [1, 4])
+def test_the_best_pieces_are_enough(beam, penalties):
+    lengths = [3, 5, 2, 6]
+    options = SearchOptions(beam=beam, n_best=beam, max_length_ratio=1.0, max_length_offset=2, **penalties)
+    found = []
+    for offers_best in (False, True):
+        model = TableModel(vocabulary=70, source_lengths=lengths, seed=2, eos_bias=2.0)
+        model.offers_best = offers_best
+        found.append(run(model, options, (BOS,)))
+    for one, other in zip(*found, strict=True):
+        assert [(each.tokens, each.score) for each in one] == [(each.tokens, each.score) for each in other]

@@ -1,6 +1,8 @@
 """The tokenizers of both sides, as a run folder keeps them."""
 
+import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -91,6 +93,16 @@ class TokenizerPair:
                 "target": _save(self.target, folder, "tokenizer.target"),
             }
         (folder / _FILE).write_text(json.dumps(sides, indent=2) + "\n", encoding="utf-8")
+
+    def fingerprint(self) -> str:
+        """Return a hash of what ``save`` writes, on which ids depend, 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder))
+            for path in sorted(Path(folder).iterdir()):
+                content = path.read_bytes()
+                digest.update(f"{path.name} {len(content)}\n".encode() + content)
+        return digest.hexdigest()
 
     @classmethod
     def load(cls, folder: Path) -> Self:

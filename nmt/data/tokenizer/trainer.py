@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from nmt.data.tokenizer.base import Tokenizer
 from nmt.data.tokenizer.pair import TokenizerPair
 from nmt.errors import ConfigError, RunError
@@ -102,8 +100,8 @@ def has_word(line: str, word: str | None) -> bool:
 def spaced_sample(lines: Sequence[str], limit: int) -> Iterator[str]:
     """Yield all lines, or ``limit`` evenly spaced ones of more than that."""
     count = min(len(lines), limit)
-    for index in np.arange(count) * len(lines) // max(count, 1):
-        yield lines[int(index)]
+    for number in range(count):
+        yield lines[number * len(lines) // count]
 
 
 def require(accepted: bool, option: str, value: object, condition: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.errors import ConfigError
+from nmt.model.kernels import squash
 from nmt.model.products import Linear
 
 Read = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -66,7 +67,17 @@ class AttentionalReadout(Readout):
     def prepare(self) -> Read:
         """Return the readout function."""
         combine = self.combine.prepare()
-        return lambda state, embedded, context: torch.tanh(combine(torch.cat([context, state], dim=-1)))
+
+        def read(state: Tensor, embedded: Tensor, context: Tensor) -> Tensor:
+            products = combine.low(context.flatten(0, -2), state.flatten(0, -2))
+            if products is None:
+                return torch.tanh(combine(torch.cat([context, state], dim=-1)))
+            found = state.new_empty(*state.shape[:-1], self.size)
+            flat = found.flatten(0, -2)
+            squash(products, None, flat, flat, None)
+            return found
+
+        return read
 
 
 @final

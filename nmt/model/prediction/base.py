@@ -24,6 +24,34 @@ class Losses(NamedTuple):
     nll: Tensor
 
 
+class NextTokens:
+    """The distributions over the next tokens of one step, of a slice of the batch's sentences at a time.
+
+    Args:
+        log_probs: returns the log-probabilities [B', Q, V] of a slice.
+    """
+
+    def __init__(self, log_probs: Callable[[slice], Tensor]) -> None:
+        self._log_probs = log_probs
+
+    def __call__(self, sentences: slice) -> Tensor:
+        """Return log-probabilities [B', Q, V], which may be overwritten; each sentence is asked for once."""
+        return self._log_probs(sentences)
+
+    def best(self, sentences: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the best of each distribution without making it whole; None where that cannot be done.
+
+        Args:
+            sentences: a slice of the batch.
+            count: how many are wanted, at most V.
+            never: [m] ids that are not among them, but for the last places, at minus infinity.
+
+        Returns:
+            Log-probabilities [B', Q, count], best first, and ids.
+        """
+        return None
+
+
 class Prediction(nn.Module, ABC):
     """The distribution over the next target token.
 
@@ -69,13 +97,12 @@ class Prediction(nn.Module, ABC):
             copies: [B, S], the target token that each source position is a copy of; None where ``copies`` is False.
         """
 
-    def prepare(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> Callable[[slice], Tensor]:
-        """Return ``sentences -> log-probabilities`` [B', Q, V] of one slice of the batch at a time.
+    def prepare(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> NextTokens:
+        """Return what makes the distributions when asked for them; arguments as in :meth:`log_probs`.
 
-        Each sentence is asked for once, and what is returned may be overwritten. Arguments as in :meth:`log_probs`. A
-        prediction that can do without those of the whole batch overrides it.
+        A prediction that can do without those of the whole batch overrides it.
         """
-        return self.log_probs(decoded, output, copies).__getitem__
+        return NextTokens(self.log_probs(decoded, output, copies).__getitem__)
 
     @abstractmethod
     def losses(

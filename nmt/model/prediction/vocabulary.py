@@ -1,6 +1,5 @@
 """The softmax over the target vocabulary."""
 
-from collections.abc import Callable
 from typing import final
 
 import torch
@@ -9,9 +8,36 @@ from torch import Tensor
 from nmt.model.cross_entropy import linear_cross_entropy
 from nmt.model.decoder import Decoded
 from nmt.model.embedding import OutputLayer
-from nmt.model.prediction.base import Losses, Prediction
+from nmt.model.kernels import choose
+from nmt.model.prediction.base import Losses, NextTokens, Prediction
 from nmt.model.prediction.rows import Rows
 from nmt.model.products import Operand
+
+
+@final
+class _Softmax(NextTokens):
+    """Softmax distributions.
+
+    Args:
+        readouts: [B, Q, F].
+        output: the output layer.
+    """
+
+    def __init__(self, readouts: Tensor, output: Operand) -> None:
+        super().__init__(lambda sentences: torch.log_softmax(output(readouts[sentences]), dim=-1))
+        self._readouts, self._output = readouts, output
+
+    def best(self, sentences: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the best of each; see :meth:`NextTokens.best`."""
+        readouts, bias = self._readouts[sentences], self._output.bias
+        logits = None if bias is None else self._output.low(readouts.flatten(0, 1))
+        if logits is None or bias is None:
+            return None
+        found = choose(logits, bias, count, never)
+        if found is None:
+            return None
+        log_probs, tokens = found
+        return log_probs.view(*readouts.shape[:2], count), tokens.view(*readouts.shape[:2], count)
 
 
 @final
@@ -22,9 +48,9 @@ class VocabularyPrediction(Prediction):
         """Return log-probabilities [B, Q, V]."""
         return torch.log_softmax(output(decoded.readouts), dim=-1)
 
-    def prepare(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> Callable[[slice], Tensor]:
-        """Return what makes the log-probabilities of a slice of the batch when asked for them."""
-        return lambda sentences: torch.log_softmax(output(decoded.readouts[sentences]), dim=-1)
+    def prepare(self, decoded: Decoded, output: Operand, copies: Tensor | None) -> NextTokens:
+        """Return what makes the distributions when asked for them."""
+        return _Softmax(decoded.readouts, output)
 
     def losses(
         self,
