@@ -1,12 +1,24 @@
 """What pyproject.toml has no settled place for: the functions in C, without which the package does where it must."""
 
+import zlib
+from pathlib import Path
+
 from setuptools import Extension, setup
 
+_SOURCE = "nmt/model/kernels.c"
 # for the very processor. OpenMP is not linked: it is the one that torch has loaded, whose threads torch has set.
 _OPTIONS = ["-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+# by which nmt/model/kernels.py knows that the library is of the source that it was written for
+_CHECKSUM = zlib.crc32((Path(__file__).parent / _SOURCE).read_bytes())
 
 setup(
     ext_modules=[
-        Extension("nmt.model._kernels", ["nmt/model/kernels.c"], extra_compile_args=_OPTIONS, optional=True),
+        Extension(
+            "nmt.model._kernels",
+            [_SOURCE],
+            define_macros=[("CHECKSUM", str(_CHECKSUM))],
+            extra_compile_args=_OPTIONS,
+            optional=True,
+        ),
     ],
 )

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from nmt.model.kernels import library
+
 _PACKAGES = ("torch", "numpy", "sentencepiece", "sacrebleu", "datasets", "hydra-core")
 
 
@@ -21,7 +23,7 @@ def git_revision() -> dict[str, Any]:
 
 
 def describe_environment(device: torch.device, *, bf16: bool) -> dict[str, Any]:
-    """Return versions, processor, device, threads and the precision that was decided."""
+    """Return versions, processor, device, threads, the precision that was decided, whose elementwise operations."""
     return {
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -30,6 +32,7 @@ def describe_environment(device: torch.device, *, bf16: bool) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "precision": "bf16" if bf16 else "fp32",
+        "kernels": "torch" if library() is None else "compiled",
     }
 
 

@@ -58,6 +58,9 @@ typedef struct {
 /* fewer elements than this are not worth a second thread */
 #define SMALL 8192
 
+/* of this file, when it was compiled */
+int64_t checksum(void) { return CHECKSUM; }
+
 /* whether the processor has what the compiler was told that it has */
 int64_t runs_here(void) {
 #if defined(__x86_64__) && defined(__GNUC__)

@@ -10,6 +10,7 @@ State is float32 there; ``low`` is what products take and give, bfloat16 or floa
 
 import ctypes
 import logging
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -42,18 +43,29 @@ _Sum = ctypes.c_int64 * 13
 @cache
 def library() -> Any | None:
     """Return the compiled functions; None where there are none for this processor."""
-    for path in sorted(Path(__file__).parent.glob("_kernels*")):
+    folder = Path(__file__).parent
+    for path in sorted(folder.glob("_kernels*")):
         try:
             # OpenMP's functions are found in what torch has loaded
             found = ctypes.CDLL(str(path))
-            runs = found.runs_here()
+            found.checksum.restype = ctypes.c_int64
+            fits = found.runs_here() and _is_of(found.checksum(), folder / "kernels.c")
         except (OSError, AttributeError) as error:
             log.debug("%s is not usable: %s", path, error)
             continue
-        if runs:
+        if fits:
             return _declared(found)
-        log.debug("%s was compiled for another processor", path)
+        log.debug("%s was compiled for another processor, or of another source", path)
+    log.info(
+        "nmt/model/kernels.c is not compiled for this processor: torch does its part, at less speed; "
+        "pip install it where there is a C compiler"
+    )
     return None
+
+
+def _is_of(checksum: int, source: Path) -> bool:
+    """Say whether the library is of the source beside it, where that is, as in a checkout that has moved on."""
+    return not source.exists() or zlib.crc32(source.read_bytes()) == checksum
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:

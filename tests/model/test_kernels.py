@@ -1,5 +1,8 @@
 """The functions in C against torch's operations beside them, and a whole model with either."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from toys import close, new_model, toy_batch
@@ -225,3 +228,32 @@ def test_choose_takes_no_piece_twice():
     found = kernels.choose(torch.zeros(B, 70), torch.zeros(70), 70, torch.empty(0, dtype=torch.long))
     assert found is not None
     assert all(sorted(row.tolist()) == list(range(70)) for row in found[1])
+
+
+@pytest.fixture
+def looked_for_in(monkeypatch, tmp_path):
+    """A folder where the library and its source are looked for, with copies of both."""
+    folder = Path(kernels.__file__).parent
+    (found,) = folder.glob("_kernels*")
+    shutil.copy(found, tmp_path)
+    shutil.copy(folder / "kernels.c", tmp_path)
+    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
+    return tmp_path
+
+
+def test_a_library_of_another_source_is_not_used(looked_for_in, caplog):
+    find = kernels.library.__wrapped__
+    assert find() is not None
+    with (looked_for_in / "kernels.c").open("a") as source:
+        source.write("/* changed */")
+    with caplog.at_level("INFO"):
+        assert find() is None
+    assert "pip install it where there is a C compiler" in caplog.text
+    (looked_for_in / "kernels.c").unlink()
+    assert find() is not None, "a wheel has no source"
+
+
+def test_what_is_no_library_is_not_used(looked_for_in):
+    (path,) = looked_for_in.glob("_kernels*")
+    path.write_bytes(b"nothing")
+    assert kernels.library.__wrapped__() is None
