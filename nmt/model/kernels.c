@@ -292,6 +292,61 @@ void NAMED(attend_back, LOW)(const Sum *of_context, const float *of_weights, int
     }
 }
 
+/* score_j = vector . tanh(product + key_j) */
+void NAMED(additive, LOW)(const LOW *products, const float *keys, const float *vector, int64_t rows, int64_t positions,
+                          int64_t size, float *scores) {
+#pragma omp parallel for schedule(static) if (rows * positions * size > SMALL)
+    for (int64_t i = 0; i < rows; i++) {
+        const LOW *product = products + i * size;
+        for (int64_t j = 0; j < positions; j++) {
+            const float *key = keys + (i * positions + j) * size;
+            float score = 0;
+#pragma omp simd reduction(+ : score)
+            for (int64_t k = 0; k < size; k++) score += vector[k] * tangent(FROM(product[k]) + key[k]);
+            scores[i * positions + j] = score;
+        }
+    }
+}
+
+/* adds to of_keys and of_vector */
+void NAMED(additive_back, LOW)(const LOW *products, const float *keys, const float *vector, const float *of_scores,
+                               int64_t rows, int64_t positions, int64_t size, float *of_keys, LOW *of_products,
+                               float *of_vector) {
+    /* one sum a thread, added up in their order, so that the same threads give the same result */
+    float *sums = calloc(omp_get_max_threads() * size, sizeof(float));
+#pragma omp parallel
+    {
+        float *total = malloc(size * sizeof(float)), *own = sums + omp_get_thread_num() * size;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows; i++) {
+            const LOW *product = products + i * size;
+            for (int64_t k = 0; k < size; k++) total[k] = 0;
+            for (int64_t j = 0; j < positions; j++) {
+                float of_score = of_scores[i * positions + j];
+                /* as at all padding */
+                if (of_score == 0) continue;
+                const float *key = keys + (i * positions + j) * size;
+                float *of_key = of_keys + (i * positions + j) * size;
+#pragma omp simd
+                for (int64_t k = 0; k < size; k++) {
+                    float squashed = tangent(FROM(product[k]) + key[k]);
+                    float gradient = of_score * vector[k] * (1 - squashed * squashed);
+                    own[k] += of_score * squashed;
+                    of_key[k] += gradient;
+                    total[k] += gradient;
+                }
+            }
+            NAMED(write_low, LOW)(total, size, of_products, size, i);
+        }
+        free(total);
+        int64_t threads = omp_get_num_threads();
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < size; k++)
+            for (int64_t n = 0; n < threads; n++) of_vector[k] += sums[n * size + k];
+    }
+    free(sums);
+}
+
 /* adds to of_bias; a row that is not real counts for nothing */
 void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *targets, const uint8_t *real, int64_t rows, int64_t size,
                                float smoothing, int64_t differentiate, float *nll, float *of_bias) {

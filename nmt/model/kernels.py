@@ -30,6 +30,8 @@ _FUNCTIONS = {
     "attend": "PPPPIIIPPPI",
     "attend_back": "SPIPPIIIPP",
     "cross_entropy": "PPPPIIFIPP",
+    "additive": "PPPIIIP",
+    "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",
 }
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
@@ -295,6 +297,50 @@ def attend_back(
     function = native.attend_back_bfloat16 if low else native.attend_back_float
     given = _sum(of_context), *_rows(of_weights), weights.data_ptr(), values.data_ptr(), *values.shape
     function(*given, of_contexts.data_ptr(), of_scores.data_ptr())
+
+
+def additive(products: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
+    """Return scores [B, S], v . tanh(W q + K_j), of products W q [B, A], low, keys K [B, S, A] and v [A]."""
+    native = _usable(keys, products, vector)
+    if native is None:
+        return tanh_(products.unsqueeze(1) + keys) @ vector
+    function = native.additive_float if products.dtype == torch.float32 else native.additive_bfloat16
+    scores = keys.new_empty(keys.shape[:2])
+    function(products.data_ptr(), keys.data_ptr(), vector.data_ptr(), *keys.shape, scores.data_ptr())
+    return scores
+
+
+def additive_back(
+    products: Tensor,
+    keys: Tensor,
+    vector: Tensor,
+    of_scores: Tensor,
+    of_keys: Tensor,
+    of_products: Tensor,
+    of_vector: Tensor,
+) -> None:
+    """Write the gradients of :func:`additive`; tanh is computed once more, which costs less than to keep it.
+
+    Args:
+        products: [B, A].
+        keys: [B, S, A].
+        vector: [A].
+        of_scores: [B, S].
+        of_keys: [B, S, A], added to.
+        of_products: [B, A], low; written.
+        of_vector: [A], added to.
+    """
+    native = _usable(keys, products, vector, of_scores, of_keys, of_products, of_vector)
+    if native is None:
+        hidden = tanh_(products.unsqueeze(1) + keys)
+        of_vector += hidden.flatten(0, 1).t() @ of_scores.flatten()
+        of_sum = torch.addcmul(vector, hidden.square(), vector, value=-1).mul_(of_scores.unsqueeze(2))
+        of_keys += of_sum
+        of_products.copy_(of_sum.sum(1))
+        return
+    function = native.additive_back_float if products.dtype == torch.float32 else native.additive_back_bfloat16
+    given = (each.data_ptr() for each in (products, keys, vector, of_scores))
+    function(*given, *keys.shape, *(each.data_ptr() for each in (of_keys, of_products, of_vector)))
 
 
 def cross_entropy(

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nmt.model.kernels import attend, attend_back, squash, squash_back, tanh_
+from nmt.model.kernels import additive, additive_back, attend, attend_back, squash, squash_back
 from nmt.model.layer import Layer, Part, in_rows
 from nmt.model.products import Stack, outer, rounded, rounded_rows, times_transposed
 
@@ -107,33 +107,31 @@ class AdditiveSteps(StepScore):
 
     def begin(self) -> None:
         """Make the buffers."""
-        keys, weight, _ = self.tensors
-        self.matrix = rounded(weight, self.bf16)
-        self.hidden = keys.new_empty(self.steps, *keys.shape)
-        self.of_projected = Stack.empty(self.matrix, self.steps, len(keys), keys.shape[2])
+        keys, weight, self.vector = self.tensors
+        self.keys, self.matrix = keys.contiguous(), rounded(weight, self.bf16)
+        self.products: list[Tensor] = []
 
     def begin_back(self) -> None:
         """Make the buffers of the gradients."""
-        self.of_keys, self.of_vector = torch.zeros_like(self.tensors[0]), torch.zeros_like(self.tensors[2])
+        batch, _, size = self.keys.shape
+        self.of_products = Stack.empty(self.matrix, self.steps, batch, size)
+        self.of_keys, self.of_vector = torch.zeros_like(self.keys), torch.zeros_like(self.vector)
 
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return scores [B, S]."""
-        projected = times_transposed(rounded(query, self.bf16), self.matrix).to(query.dtype)
-        hidden = torch.add(projected.unsqueeze(1), self.tensors[0], out=self.hidden[t])
-        return tanh_(hidden) @ self.tensors[2]
+        self.products.append(times_transposed(rounded(query, self.bf16), self.matrix))
+        return additive(self.products[t], self.keys, self.vector)
 
     def back(self, t: int, of_scores: Tensor) -> Tensor:
         """Return the query's gradient."""
-        hidden, vector = self.hidden[t], self.tensors[2]
-        self.of_vector += hidden.flatten(0, 1).t() @ of_scores.flatten()
-        of_sum = torch.addcmul(vector, hidden.square(), vector, value=-1).mul_(of_scores.unsqueeze(2))
-        self.of_keys += of_sum
-        self.of_projected.steps[t] = of_sum.sum(1)
-        return times_transposed(self.of_projected.steps[t], self.matrix.t()).to(of_scores.dtype)
+        of_products = self.of_products.steps[t]
+        found = self.of_keys, of_products, self.of_vector
+        additive_back(self.products[t], self.keys, self.vector, of_scores, *found)
+        return times_transposed(of_products, self.matrix.t())
 
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of K, W, v."""
-        of_weight = outer(self.of_projected.rows, rounded_rows(queries, self.bf16)).to(queries.dtype)
+        of_weight = outer(self.of_products.rows, rounded_rows(queries, self.bf16)).to(queries.dtype)
         return self.of_keys, of_weight, self.of_vector
 
 
@@ -434,7 +432,7 @@ class FedContexts(Unrolled):
             of_context = [self._update_back(t, [*of_output, *steps_of(of_states, t + 1)]), *steps_of(of_contexts, t)]
             of_query = self.attend.back(t, of_context, None if of_weights is None else of_weights[t])
             of_output = [torch.zeros_like(self.states[0]) if of_query is None else of_query]
-        self.first.finish(sum(steps_of(of_states, 0), of_output[0]))
+        self.first.finish(sum(steps_of(of_states, 0), of_output[0].to(self.states.dtype)))
         self.attend.finish(self.states[:-1])
 
 

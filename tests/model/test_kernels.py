@@ -129,6 +129,24 @@ def test_attend(monkeypatch, low, from_elsewhere):
 
 
 @pytest.mark.parametrize("low", LOW)
+def test_additive(monkeypatch, low):
+    of_scores = noise(B, S, seed=3)
+    of_scores[:, -2:] = 0.0
+
+    def run():
+        given = noise(B, H, low=low), noise(B, S, H, seed=1), noise(H, seed=2)
+        of_keys, of_products, of_vector = noise(B, S, H, seed=4), torch.empty(B, H, dtype=low), noise(H, seed=5)
+        kernels.additive_back(*given, of_scores, of_keys, of_products, of_vector)
+        return kernels.additive(*given), of_keys, of_vector, of_products
+
+    found, expected = both(monkeypatch, run)
+    assert found[0].numpy() == close(expected[0], 1e-5)
+    assert found[2].numpy() == close(expected[2], 1e-4)
+    assert_near(found[1:2], expected[1:2])
+    assert found[3].double().numpy() == close(expected[3].double(), 2e-5 if low == torch.float32 else 6e-2)
+
+
+@pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("padded", [True, False])
 def test_cross_entropy(monkeypatch, low, smoothing, padded):

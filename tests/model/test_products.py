@@ -3,10 +3,11 @@ import torch
 from torch.nn import functional
 from toys import close, random
 
-from nmt.model import arithmetic
+from nmt.model import arithmetic, products
 from nmt.model.products import Linear, Operand, _Product, current, product, times_transposed
 
 N, K, M, B, Q, S = 5, 7, 3, 2, 11, 13
+WITH_ONEDNN = pytest.mark.skipif(not products._ONEDNN, reason="this torch has no oneDNN, or hides its product")
 
 
 def test_arithmetic_ends_with_its_block():
@@ -21,7 +22,9 @@ def test_arithmetic_ends_with_its_block():
 
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("shape", [(N, K, M), (1, K, M), (N, 1, M), (N, K, 1), (0, K, M), (300, 65, 33)])
-def test_the_fastest_product_is_a_product(shape, transposed):
+@pytest.mark.parametrize("onednn", [False, pytest.param(True, marks=WITH_ONEDNN)])
+def test_either_product_is_a_product(monkeypatch, shape, transposed, onednn):
+    monkeypatch.setattr(products, "_ONEDNN_FLOAT32", onednn)
     n, k, m = shape
     left = random(k, n).float().t() if transposed[0] else random(n, k).float()
     right = random(k, m, seed=1).float().t() if transposed[1] else random(m, k, seed=1).float()
