@@ -4,7 +4,6 @@ What comes next follows from the session's state alone, so that a training kille
 """
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -20,6 +19,7 @@ from torch.optim import Optimizer
 from nmt.data.batches import Batch, TokenBatches
 from nmt.model.scheduled import begin_step
 from nmt.training.averaging import Averaging
+from nmt.training.clipping import clip_gradients
 from nmt.training.graphs import Graphs, own_stream
 from nmt.training.interruption import Interrupted, Interruption
 from nmt.training.log import Log
@@ -184,7 +184,7 @@ def train_step(
             add_gradients(model, loss_function, batch.to(device), total, sums)
         else:
             graphs.add_gradients(batch, total, sums)
-    sums[2] = nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip_norm is None else clip_norm)
+    sums[2] = clip_gradients(model.parameters(), clip_norm)
     optimizer.step()
     # graphs add to gradients that stay where they are; otherwise nothing is kept for a validation
     optimizer.zero_grad(set_to_none=graphs is None)

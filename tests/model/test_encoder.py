@@ -7,6 +7,7 @@ from toys import CELLS, close, random, randomised
 from nmt.errors import ConfigError
 from nmt.model import arithmetic
 from nmt.model.encoder import RecurrentEncoder, mask_from_lengths
+from nmt.model.encoder.rnn import _reorder, _reversal
 
 B, S, E, H = 3, 7, 5, 11
 LENGTHS = torch.tensor([4, 7, 1])
@@ -81,3 +82,11 @@ def test_wrong_options_are_refused(name, value):
 
 def test_mask_is_true_on_real_tokens():
     assert mask_from_lengths(torch.tensor([2, 0, 3]), 3).tolist() == [[True, True, False], [False] * 3, [True] * 3]
+
+
+def test_an_order_that_undoes_itself_has_its_gradient():
+    sequence = random(3, 5, 2).requires_grad_()
+    order = _reversal(torch.tensor([5, 2, 4]), 5)
+    assert torch.equal(_reorder(_reorder(sequence, order), order), sequence)
+    assert torch.equal(_reorder(sequence, order)[1, :, 0], sequence[1, [1, 0, 2, 3, 4], 0])
+    assert torch.autograd.gradcheck(lambda given: _reorder(given, order), sequence)

@@ -1,6 +1,6 @@
 """The recurrent encoder: RNN, GRU or LSTM, uni- or bidirectional, stacked."""
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -95,5 +95,19 @@ def _reversal(lengths: Tensor, size: int) -> Tensor:
 
 
 def _reorder(sequence: Tensor, positions: Tensor) -> Tensor:
-    """Take [B, S, D] in the order of ``positions`` [B, S]."""
-    return sequence.gather(1, positions.unsqueeze(2).expand_as(sequence))
+    """Take [B, S, D] in the order of ``positions`` [B, S], an order that undoes itself."""
+    first = torch.arange(len(positions), device=positions.device).unsqueeze(1) * positions.shape[1]
+    return _Exchange.apply(sequence, (positions + first).flatten())
+
+
+class _Exchange(torch.autograd.Function):
+    """Rows of [B, S, D] in an order [B * S] that undoes itself, so that the gradient is reordered likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, sequence: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return sequence.reshape(-1, sequence.shape[2]).index_select(0, order).view(sequence.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return _Exchange.apply(gradients[0], *ctx.saved_tensors), None
