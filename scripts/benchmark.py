@@ -282,7 +282,14 @@ def _floor(args: argparse.Namespace) -> dict[str, Any]:
         device, torch.float32, lambda left, right: times_transposed(left, right.t())
     )
     floors = {str(dtype).removeprefix("torch."): _lstm_pair(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    return {"products_gflop_per_second": rates, "fused_lstm_pair_target_tokens_per_second": floors}
+    return {
+        "products_gflop_per_second": rates,
+        "products_of_an_update_alone": {
+            str(dtype).removeprefix("torch."): _products_alone(device, dtype)
+            for dtype in (torch.float32, torch.bfloat16)
+        },
+        "fused_lstm_pair_target_tokens_per_second": floors,
+    }
 
 
 def _product_rate(
@@ -294,6 +301,58 @@ def _product_rate(
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     rates = [2 * size**3 / seconds / 1e9 for seconds in _timed(lambda: multiply(left, right), device, times=20)]
     return {"median": round(statistics.median(rates), 1), "maximum": round(max(rates), 1)}
+
+
+def _products_alone(
+    device: "torch.device", dtype: "torch.dtype", batch: int = 80, length: int = 16
+) -> dict[str, float]:
+    """Rate of the products of an update of ``benchmark_a`` alone, one after the other, with nothing between."""
+    import torch
+
+    from nmt.model.products import times_transposed
+
+    vocabulary, embedding, hidden, half, rows = 8000, 256, 512, 256, batch * length
+    # (n, k, m, times) of products [n, k] x [k, m]: once forward, and backward [n, m] x [m, k] and [m, n] x [n, k]
+    whole = [
+        *[(rows, embedding, 4 * half, 2), (rows, hidden, hidden, 1), (rows, embedding, 4 * hidden, 1)],
+        (rows, hidden, vocabulary, 1),
+    ]
+    # the same, but forward and backward a step at a time
+    steps = [(half, 4 * half, 2), (2 * hidden, 4 * hidden, 1), (2 * hidden, hidden, 1)]
+    work, operations = [], 0
+
+    def add(left: "Tensor", right: "Tensor") -> None:
+        nonlocal operations
+        work.append((left, right))
+        operations += 2 * len(left) * left.shape[1] * len(right)
+
+    def tensor(*shape: int) -> "Tensor":
+        return torch.randn(*shape, device=device, dtype=dtype)
+
+    for n, k, m, times in whole:
+        for _ in range(times):
+            inputs, weight, gradient = tensor(n, k), tensor(m, k), tensor(n, m)
+            add(inputs, weight)
+            add(gradient, weight.t())
+            add(gradient.t(), inputs.t())
+    for k, m, times in steps:
+        for _ in range(times):
+            weight = tensor(m, k)
+            for _ in range(length):
+                add(tensor(batch, k), weight)
+                add(tensor(batch, m), weight.t())
+            add(tensor(rows, m).t(), tensor(rows, k).t())
+
+    def update() -> None:
+        for left, right in work:
+            times_transposed(left, right)
+
+    seconds = statistics.median(_timed(update, device, times=20))
+    return {
+        "gflop": round(operations / 1e9, 1),
+        "gflop_per_second": round(operations / seconds / 1e9, 1),
+        "target_tokens_per_second": round(rows / seconds, 1),
+    }
 
 
 def _timed(work: Callable[[], object], device: "torch.device", times: int) -> list[float]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model.kernels import cross_entropy
+from nmt.model.kernels import cross_entropy, flipped
 from nmt.model.products import (
     current,
     outer,
@@ -115,7 +115,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     logits[within:].zero_()
                     of_readouts[place] = times_transposed(logits, matrix.t())[:within]
             if differentiate:
-                total = outer(gradient, block)
+                total = outer(flipped(gradient), block)
                 # one block's product stays as it is until it is scaled
                 of_weight = total if of_weight is None else of_weight.to(weight.dtype).add_(total)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)

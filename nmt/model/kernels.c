@@ -10,6 +10,7 @@
 #include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef uint16_t bfloat16;
 
@@ -91,6 +92,43 @@ void drop(const float *values, const int16_t *bits, int64_t threshold, float sca
     int16_t least = (int16_t)threshold;
 #pragma omp parallel for simd schedule(static) if (size > SMALL)
     for (int64_t i = 0; i < size; i++) results[i] = bits[i] >= least ? values[i] * scale : 0;
+}
+
+typedef uint16_t Lane __attribute__((vector_size(32)));
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define INTERLEAVED(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define INTERLEAVED(a, b, ...) __builtin_shuffle(a, b, (Lane){__VA_ARGS__})
+#endif
+
+/* 16 x 16 elements: to interleave rows i and i + 8 four times over exchanges rows and columns */
+static inline void transpose_tile(const uint16_t *from, int64_t from_stride, uint16_t *to, int64_t to_stride) {
+    Lane rows[16], next[16];
+    for (int64_t i = 0; i < 16; i++) memcpy(&rows[i], from + i * from_stride, sizeof(Lane));
+    for (int64_t round = 0; round < 4; round++) {
+        for (int64_t i = 0; i < 8; i++) {
+            Lane a = rows[i], b = rows[i + 8];
+            next[2 * i] = INTERLEAVED(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            next[2 * i + 1] = INTERLEAVED(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+        memcpy(rows, next, sizeof rows);
+    }
+    for (int64_t i = 0; i < 16; i++) memcpy(to + i * to_stride, &rows[i], sizeof(Lane));
+}
+
+/* [rows, size] -> [size, rows], of 16 bits each */
+void transpose(const uint16_t *values, int64_t rows, int64_t size, uint16_t *result) {
+    int64_t whole_rows = rows / 16 * 16, whole_size = size / 16 * 16;
+#pragma omp parallel for schedule(static) if (rows * size > SMALL)
+    for (int64_t column = 0; column < whole_size; column += 32)
+        for (int64_t row = 0; row < whole_rows; row += 32)
+            /* two tiles each way: whole lines of the cache are read and written */
+            for (int64_t j = column; j < column + 32 && j < whole_size; j += 16)
+                for (int64_t i = row; i < row + 32 && i < whole_rows; i += 16)
+                    transpose_tile(values + i * size + j, size, result + j * rows + i, rows);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = i < whole_rows ? whole_size : 0; j < size; j++) result[j * rows + i] = values[i * size + j];
 }
 
 #define GLUE(name, type) name##_##type

@@ -34,6 +34,7 @@ _FUNCTIONS = {
     "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",
 }
+_PLAIN = {"drop": "PPIFIP", "transpose": "PIIP"}
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
 # The first tanh of a process, if it is shared out among threads, is now and then wrong by 1e-4 in one thread's part:
 # MKL looks for what suits the processor, and a second thread does not wait until that is found. Here it looks in peace.
@@ -76,7 +77,9 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         for low in ("float", "bfloat16"):
             function = getattr(found, f"{name}_{low}")
             function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
-    found.drop.argtypes, found.drop.restype = [_KINDS[kind] for kind in "PPIFIP"], None
+    for name, kinds in _PLAIN.items():
+        function = getattr(found, name)
+        function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
     return found
 
 
@@ -419,6 +422,20 @@ def drop(values: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
         return torch.mul(values, bits >= threshold).mul_(scale)
     result = torch.empty_like(values)
     native.drop(values.data_ptr(), bits.data_ptr(), threshold, scale, values.numel(), result.data_ptr())
+    return result
+
+
+def flipped(rows: Tensor) -> Tensor:
+    """Return the transpose [m, n] of rows [n, m], in memory of its own where products are then faster than by a view.
+
+    That is so in bf16 on a CPU, more so than the copy costs.
+    """
+    fits = rows.dtype == torch.bfloat16 and rows.device.type == "cpu" and rows.is_contiguous()
+    native = library() if fits else None
+    if native is None:
+        return rows.t()
+    result = rows.new_empty(rows.shape[::-1])
+    native.transpose(rows.data_ptr(), *rows.shape, result.data_ptr())
     return result
 
 

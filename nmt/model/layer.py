@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nmt.model.kernels import lstm_back, lstm_forward
+from nmt.model.kernels import flipped, lstm_back, lstm_forward
 from nmt.model.products import Stack, outer, rounded, rounded_rows, sum_rows, times_transposed
 
 
@@ -122,14 +122,15 @@ class Layer(Part):
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Return the gradients."""
         dtype, factors = self.gates.dtype, self.factors.rows
-        of_fed, of_recurrent = outer(factors, self.inputs.rows).to(dtype).tensor_split([self.fed_size], 1)
+        turned = flipped(factors)
+        of_fed, of_recurrent = outer(turned, self.inputs.rows).to(dtype).tensor_split([self.fed_size], 1)
         found = self.of_recurrent.to(dtype), self.of_cell, of_recurrent, sum_rows(factors).to(dtype)
         if self.fed_size:
             found += (of_fed,)
         if self._reads:
             words = self.tensors[-2]
             of_words = times_transposed(factors, self.word_matrix.t())[: words.shape[:2].numel()].to(dtype)
-            found += (of_words.view(words.shape), outer(factors, self.words).to(dtype))
+            found += (of_words.view(words.shape), outer(turned, self.words).to(dtype))
         return found
 
 

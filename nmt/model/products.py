@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nmt.model.kernels import flipped
 from nmt.sizes import rounded_up
 
 
@@ -151,9 +152,12 @@ def rounded_rows(inputs: Tensor, bf16: bool) -> Tensor:
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
-    """Return sum_i left_i right_i^T ([n, m], [n', k] -> [m, k]); rows beyond those of the other are zeros."""
-    count = min(len(left), len(right))
-    return times_transposed(left[:count].t(), right[:count].t())
+    """Return sum_i left_i right_i^T, the left as its transpose ([m, n], [n', k] -> [m, k]).
+
+    Where one has more rows than the other, they are zeros. See :func:`nmt.model.kernels.flipped` for the transpose.
+    """
+    count = min(left.shape[1], len(right))
+    return times_transposed(left[:, :count], right[:count].t())
 
 
 def sum_rows(rows: Tensor) -> Tensor:
@@ -183,7 +187,7 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_inputs = times_transposed(gradient, right.t())[: ctx.shape[:-1].numel()].to(dtype).view(ctx.shape)
         if ctx.needs_input_grad[1]:
-            of_weight = outer(gradient, left).to(dtype)
+            of_weight = outer(flipped(gradient), left).to(dtype)
         if ctx.needs_input_grad[2]:
             of_bias = sum_rows(gradient).to(dtype)
         return of_inputs, of_weight, of_bias, None

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nmt.model.kernels import additive, additive_back, attend, attend_back, squash, squash_back
+from nmt.model.kernels import additive, additive_back, attend, attend_back, flipped, squash, squash_back
 from nmt.model.layer import Layer, Part, in_rows
 from nmt.model.products import Stack, outer, rounded, rounded_rows, times_transposed
 
@@ -131,7 +131,7 @@ class AdditiveSteps(StepScore):
 
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of K, W, v."""
-        of_weight = outer(self.of_products.rows, rounded_rows(queries, self.bf16)).to(queries.dtype)
+        of_weight = outer(flipped(self.of_products.rows), rounded_rows(queries, self.bf16)).to(queries.dtype)
         return self.of_keys, of_weight, self.of_vector
 
 
@@ -165,7 +165,7 @@ class LocationSteps(StepScore):
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor]:
         """Return the gradient of W."""
         known = of_scores[..., : len(self.matrix)]
-        of_rows = outer(rounded_rows(known, self.bf16), rounded_rows(queries, self.bf16))
+        of_rows = outer(flipped(rounded_rows(known, self.bf16)), rounded_rows(queries, self.bf16))
         of_weight = torch.zeros_like(self.tensors[0])
         of_weight[: len(of_rows)] = of_rows
         return (of_weight,)
@@ -270,7 +270,7 @@ class Read(Part):
     def gradients(self) -> tuple[Tensor, Tensor]:
         """Return the gradients of W_c and of the readout before the first."""
         dtype = self.plain.dtype
-        return outer(self.of_sums.rows, self.inputs.rows).to(dtype), self._of_first.to(dtype)
+        return outer(flipped(self.of_sums.rows), self.inputs.rows).to(dtype), self._of_first.to(dtype)
 
 
 class Unrolled(ABC):

@@ -174,6 +174,15 @@ def test_what_is_not_a_number_stays_visible():
     assert nll.isnan().nonzero().tolist() == [[5]] and logits[5].isnan().all()
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (37, 70), (300, 33), (64, 500), (0, 5)])
+def test_flipped(shape):
+    rows = torch.arange(shape[0] * shape[1]).to(torch.int16).view(torch.bfloat16).view(shape)
+    found = kernels.flipped(rows)
+    assert torch.equal(found.view(torch.int16), rows.t().contiguous().view(torch.int16)) and found.is_contiguous()
+    wide = rows.float()
+    assert kernels.flipped(wide).data_ptr() == wide.data_ptr(), "a view where that is as fast"
+
+
 def test_drop(monkeypatch):
     bits = torch.arange(-(2**15), 2**15).to(torch.int16)
     values = noise(2**16)
