@@ -1,5 +1,6 @@
 """What pyproject.toml has no settled place for: the functions in C, without which the package does where it must."""
 
+import platform
 import zlib
 from pathlib import Path
 
@@ -7,7 +8,9 @@ from setuptools import Extension, setup
 
 _SOURCE = "nmt/model/kernels.c"
 # for the very processor. OpenMP is not linked: it is the one that torch has loaded, whose threads torch has set.
-_OPTIONS = ["-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+_OPTIONS = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]
+if platform.machine() == "x86_64":
+    _OPTIONS.append("-mprefer-vector-width=512")
 # by which nmt/model/kernels.py knows that the library is of the source that it was written for
 _CHECKSUM = zlib.crc32((Path(__file__).parent / _SOURCE).read_bytes())
 

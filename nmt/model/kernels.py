@@ -464,5 +464,5 @@ def _repeated(tensor: Tensor | None, rows: int) -> tuple[int | None, int]:
 
 
 def tanh_(values: Tensor) -> Tensor:
-    """Squash in place: tanh(x) = 2 sigmoid(2 x) - 1, several times faster than torch's tanh on CPUs."""
-    return values.mul_(2).sigmoid_().mul_(2).sub_(1)
+    """Squash in place; on CPUs tanh(x) = 2 sigmoid(2 x) - 1 is several times faster than torch's tanh."""
+    return values.mul_(2).sigmoid_().mul_(2).sub_(1) if values.device.type == "cpu" else values.tanh_()
