@@ -106,7 +106,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for chunk in chunks:
                 logits = gradient[chunk] if differentiate else gradient[: len(block[chunk])]
                 write_product(logits, block[chunk], matrix)
-                within = min(chunk.stop, real_rows) - chunk.start
+                # a chunk may hold nothing but the zeros that follow the rows
+                within = max(0, min(chunk.stop, real_rows) - chunk.start)
                 place = slice(first + chunk.start, first + chunk.start + within)
                 counts = None if real is None else real[place]
                 given = bias, targets[place], counts, smoothing, nll[place], of_bias

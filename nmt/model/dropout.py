@@ -79,7 +79,7 @@ def dropout(vectors: Tensor, rate: float) -> Tensor:
     one Bernoulli variable, and they do for four elements.
     """
     if vectors.device.type == "cpu":
-        return _Dropout.apply(vectors, round(rate * 2**16))
+        return _Dropout.apply(vectors, min(round(rate * 2**16), 2**16 - 1))
     return functional.dropout(vectors, rate)
 
 

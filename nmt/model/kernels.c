@@ -71,8 +71,26 @@ int64_t runs_here(void) {
         !__builtin_cpu_supports("avx512vl"))
         return 0;
 #endif
+#ifdef __AVX512VBMI__
+    if (!__builtin_cpu_supports("avx512vbmi")) return 0;
+#endif
+#ifdef __AVX512BF16__
+    if (!__builtin_cpu_supports("avx512bf16")) return 0;
+#endif
 #ifdef __AVX2__
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2")) return 0;
+    if (!__builtin_cpu_supports("avx2")) return 0;
+#endif
+#ifdef __FMA__
+    if (!__builtin_cpu_supports("fma")) return 0;
+#endif
+#ifdef __FMA4__
+    if (!__builtin_cpu_supports("fma4")) return 0;
+#endif
+#ifdef __BMI2__
+    if (!__builtin_cpu_supports("bmi2")) return 0;
+#endif
+#ifdef __AVX__
+    if (!__builtin_cpu_supports("avx")) return 0;
 #endif
 #endif
     return 1;
@@ -402,6 +420,10 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
                     for (int64_t v = 0; v < size; v++) logit[v] = 0;
                 continue;
             }
+            if (targets[i] < 0 || targets[i] >= size) {
+                nll[i] = NAN;
+                continue;
+            }
             float largest = -INFINITY, total = 0;
 #pragma omp simd reduction(max : largest)
             for (int64_t v = 0; v < size; v++) {
@@ -453,7 +475,8 @@ void NAMED(choose, LOW)(const LOW *logits, const float *bias, const int64_t *nev
 #pragma omp simd reduction(+ : total)
             for (int64_t v = 0; v < size; v++) total += exponential(row[v] - largest);
             for (int64_t v = size; v < blocks * BLOCK; v++) row[v] = -INFINITY;
-            for (int64_t n = 0; n < nevers; n++) row[never[n]] = -INFINITY;
+            for (int64_t n = 0; n < nevers; n++)
+                if (never[n] >= 0 && never[n] < size) row[never[n]] = -INFINITY;
             for (int64_t b = 0; b < blocks; b++) best[b] = largest_of(row + b * BLOCK);
             largest += logf(total);
             for (int64_t n = 0; n < count; n++) {
@@ -462,7 +485,8 @@ void NAMED(choose, LOW)(const LOW *logits, const float *bias, const int64_t *nev
                 float *values = row + block * BLOCK;
                 while (piece < BLOCK - 1 && values[piece] != best[block]) piece++;
                 log_probs[i * count + n] = best[block] - largest;
-                pieces[i * count + n] = block * BLOCK + piece;
+                /* beyond the last where nothing is a number */
+                pieces[i * count + n] = block * BLOCK + piece < size ? block * BLOCK + piece : size - 1;
                 values[piece] = -INFINITY;
                 best[block] = largest_of(values);
             }

@@ -35,6 +35,7 @@ _FUNCTIONS = {
     "choose": "PPPIIIIPP",
 }
 _PLAIN = {"drop": "PPIFIP", "transpose": "PIIP"}
+_LOW = (torch.float32, torch.bfloat16)
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
 # The first tanh of a process, if it is shared out among threads, is now and then wrong by 1e-4 in one thread's part:
 # MKL looks for what suits the processor, and a second thread does not wait until that is found. Here it looks in peace.
@@ -83,12 +84,25 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     return found
 
 
-def _usable(state: Tensor, *others: Tensor | None) -> Any | None:
-    """Return the library where it serves the state's type and device, and all that it takes whole is contiguous."""
+def serves(state: Tensor) -> bool:
+    """Say whether there is a library for the state's type and device."""
+    return state.dtype == torch.float32 and state.device.type == "cpu" and library() is not None
+
+
+def _usable(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] = ()) -> Any | None:
+    """Return the library where it serves the state, and can read what it is given.
+
+    Args:
+        state: float32.
+        whole: what must be contiguous, as the state.
+        rows: what it reads row by row, float32 or bfloat16; the elements of a row must lie side by side.
+    """
     if state.dtype != torch.float32 or state.device.type != "cpu":
         return None
-    whole = all(each is None or each.is_contiguous() for each in (state, *others))
-    return library() if whole else None
+    if not all(each is None or each.is_contiguous() for each in (state, *whole)):
+        return None
+    readable = all(each is None or (each.stride(-1) == 1 and each.dtype in _LOW) for each in rows)
+    return library() if readable else None
 
 
 def lstm_forward(
@@ -116,7 +130,7 @@ def lstm_forward(
         squashed: tanh(c') [B, H]; wanted where the gates are.
         lows: h' again, up to two times rows [B, H] of a low buffer.
     """
-    native = _usable(cell, products, hidden, new, bias, gates, squashed)
+    native = _usable(cell, products, hidden, new, bias, gates, squashed, rows=(inputs, *lows))
     if native is not None:
         rows, size = cell.shape
         function = native.lstm_forward_float if products.dtype == torch.float32 else native.lstm_forward_bfloat16
@@ -171,7 +185,7 @@ def lstm_back(
         of_cell: dc' [B, H], overwritten.
         of_gates: [B, 4H], low; written.
     """
-    native = _usable(cell, gates, squashed, of_cell, of_gates)
+    native = _usable(cell, gates, squashed, of_cell, of_gates, rows=of_hidden)
     if native is not None:
         rows, size = cell.shape
         function = native.lstm_back_float if of_gates.dtype == torch.float32 else native.lstm_back_bfloat16
@@ -213,7 +227,7 @@ def squash(products: Tensor, mask: Tensor | None, plain: Tensor, output: Tensor,
         output: with the mask; the same tensor as ``plain`` where there is none.
         low: the output again, rows of a low buffer; None: not wanted.
     """
-    native = _usable(plain, products, output)
+    native = _usable(plain, products, output, rows=(mask, low))
     if native is None:
         tanh_(plain.copy_(products))
         if mask is not None:
@@ -228,7 +242,7 @@ def squash(products: Tensor, mask: Tensor | None, plain: Tensor, output: Tensor,
 
 def squash_back(of_output: Sequence[Tensor], mask: Tensor | None, plain: Tensor, of_products: Tensor) -> None:
     """Write the gradient of the products [B, F], low, given what adds up to that of the output; see :func:`squash`."""
-    native = _usable(plain, of_products)
+    native = _usable(plain, of_products, rows=(mask, *of_output))
     if native is None:
         total = _added(of_output, plain)
         total = total if mask is None else total * mask
@@ -258,7 +272,7 @@ def attend(
         contexts: is written.
         low: the contexts again, rows of a low buffer; None: not wanted.
     """
-    native = _usable(values, scores, padding, factors, weights, contexts)
+    native = _usable(values, scores, padding, factors, weights, contexts, rows=(low,))
     if native is None:
         torch.softmax(scores + padding, 1, out=weights).mul_(factors)
         torch.bmm(weights.unsqueeze(1), values, out=contexts.unsqueeze(1))
@@ -288,7 +302,7 @@ def attend_back(
         of_contexts: the sum is written there.
         of_scores: is written.
     """
-    native = _usable(values, weights, of_contexts, of_scores)
+    native = _usable(values, weights, of_contexts, of_scores, rows=(of_weights, *of_context))
     if native is None:
         of_contexts.copy_(_added(of_context, of_contexts))
         # a row times a matrix, not a matrix times a column, which takes a CPU ten times as long
@@ -362,7 +376,7 @@ def cross_entropy(
     Args:
         logits: [n, V], low, without the bias; without ``differentiate`` they may change to anything.
         bias: [V].
-        targets: [n] ids.
+        targets: [n] ids, int64; the nll of one outside the vocabulary is not a number.
         real: [n], False on rows that count for nothing; None where all count.
         smoothing: e.
         nll: [n].
@@ -392,8 +406,8 @@ def cross_entropy(
     logits.copy_(probs)
 
 
-def choose(logits: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return the ``count`` largest log-probabilities of each row, best first, and their pieces; None without library.
+def choose(logits: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ``count`` largest log-probabilities of each row, best first, and their pieces; with the library only.
 
     Args:
         logits: [n, V], low, without the bias.
@@ -405,8 +419,7 @@ def choose(logits: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Ten
         Log-probabilities [n, count] float32, and ids.
     """
     native = _usable(bias, logits, never)
-    if native is None:
-        return None
+    assert native is not None, "asked for without serves()"
     function = native.choose_float if logits.dtype == torch.float32 else native.choose_bfloat16
     rows, size = logits.shape
     best, pieces = bias.new_empty(rows, count), never.new_empty(rows, count)

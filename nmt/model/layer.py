@@ -69,7 +69,7 @@ class Layer(Part):
             words, weight = others[-2:]
             self.words, self.word_matrix = rounded_rows(words, self.bf16), rounded(weight, self.bf16)
             projected = times_transposed(self.words, self.word_matrix)[: self.steps * batch]
-            self.projected = projected.view(self.steps, batch, -1)
+            self.projected = projected.view(self.steps, batch, 4 * size)
         self.bias = bias
         self.gates = hidden.new_empty(self.steps, batch, 4 * size)
         self.hiddens, self.squashed = (hidden.new_empty(self.steps, batch, size) for _ in range(2))

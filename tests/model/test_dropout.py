@@ -2,7 +2,7 @@ import pytest
 import torch
 from toys import new_model, toy_batch
 
-from nmt.model.dropout import Dropout, drop_words
+from nmt.model.dropout import Dropout, drop_words, dropout
 
 B, T, D = 3, 7, 1009
 WIRINGS = [
@@ -115,3 +115,7 @@ def test_word_dropout_of_rate_zero_draws_nothing():
     tokens, state = torch.arange(20), torch.get_rng_state()
     assert drop_words(tokens, 0.0, unknown=1, special=3) is tokens
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_rate_that_rounds_to_all_keeps_something():
+    assert torch.isfinite(dropout(torch.ones(2**16), 1 - 1e-9)).all()

@@ -165,6 +165,42 @@ def test_cross_entropy(monkeypatch, low, smoothing, padded):
     assert real is None or not found[2][~real].any()
 
 
+@pytest.mark.parametrize("wrong", [-100, -1, V, 10**12])
+def test_an_id_outside_the_vocabulary_is_seen(wrong):
+    logits, nll, targets = noise(B, V), torch.empty(B), torch.zeros(B, dtype=torch.long)
+    targets[4] = wrong
+    kernels.cross_entropy(logits, torch.zeros(V), targets, None, 0.0, nll, torch.zeros(V), differentiate=True)
+    assert nll.isnan().nonzero().tolist() == [[4]]
+
+
+@pytest.mark.parametrize("strange", ["expanded", "columns"])
+def test_rows_whose_elements_are_apart(monkeypatch, strange):
+    def apart(seed):
+        return noise(B, 1, seed=seed).expand(B, H) if strange == "expanded" else noise(H, B, seed=seed).t()
+
+    def run():
+        of_cell, of_gates = noise(B, H), torch.empty(B, 4 * H)
+        kernels.lstm_back(noise(B, 4 * H), noise(B, H), noise(B, H), [apart(1), noise(B, H)], of_cell, of_gates)
+        of_products, of_contexts, of_scores = torch.empty(B, H), torch.empty(B, H), torch.empty(B, S)
+        kernels.squash_back([apart(2)], apart(3), noise(B, H), of_products)
+        kernels.attend_back([apart(4)], None, noise(B, S), noise(B, S, H), of_contexts, of_scores)
+        return of_cell, of_gates, of_products, of_contexts
+
+    assert_near(*both(monkeypatch, run))
+
+
+@pytest.mark.parametrize("wiring", ["sparsemax", "luong_general", "bahdanau"])
+def test_a_sum_over_states_has_its_gradient(monkeypatch, wiring):
+    def run():
+        model = new_model(f"attention={wiring}")
+        batch = toy_batch()
+        model(batch.source, batch.source_lengths, batch.target_in).states.sum().backward()
+        return [each.grad for each in model.parameters() if each.grad is not None]
+
+    for one, other in zip(*both(monkeypatch, run), strict=True):
+        assert one.numpy() == close(other, 1e-4)
+
+
 def test_what_is_not_a_number_stays_visible():
     logits, nll = noise(B, V), torch.empty(B)
     logits[5, 7] = float("nan")
@@ -206,7 +242,12 @@ def test_threads_do_not_change_a_result_twice():
     assert all(torch.equal(run(), first) for _ in range(20))
 
 
-PRESETS = ("luong_general", "bahdanau", "luong_location", "local_m", "luong_concat", "key_value", "mean")
+PRESETS = [
+    each.stem
+    for each in sorted((Path(__file__).parents[2] / "configs" / "attention").glob("*.yaml"))
+    # that one needs sentences of several parts, or draws at random what only a rounding may decide
+    if each.stem not in {"hierarchical", "hard_sample", "gumbel"}
+]
 LAYERS = ("encoder.layers=2", "decoder.layers=3", "encoder.residual=true", "decoder.residual=true")
 
 
@@ -218,7 +259,9 @@ def test_a_model_learns_the_same_with_either(monkeypatch, preset, layers, bf16):
 
     def run():
         torch.manual_seed(3)
-        model = new_model(f"attention={preset}", "decoder.dropout=0.3", "encoder.dropout=0.2", *layers).train()
+        sizes = ["attention.form.head_size=5"] if preset == "multi_head" else []
+        dropout = ["decoder.dropout=0.3", "encoder.dropout=0.2"]
+        model = new_model(f"attention={preset}", *dropout, *sizes, *layers).train()
         assert next(model.parameters()).dtype == torch.float32
         with arithmetic(bf16=bf16):
             loss = batch_loss(model, batch, 0.1).loss
@@ -228,7 +271,7 @@ def test_a_model_learns_the_same_with_either(monkeypatch, preset, layers, bf16):
     found, expected = both(monkeypatch, run)
     for one, other in zip(found, expected, strict=True):
         scale = other.abs().max().item()
-        assert one.numpy() == close(other, (3e-2 if bf16 else 1e-5) * max(scale, 1e-3))
+        assert one.numpy() == close(other, (3e-2 if bf16 else 1e-5) * max(scale, 1e-2))
 
 
 @pytest.mark.parametrize("low", LOW)
@@ -241,7 +284,6 @@ def test_choose(low, size, count):
     assert low == torch.float32 or size > 256 or all(len(row.unique()) == size for row in logits)
     bias[1] = 0.125
     found = kernels.choose(logits, bias, count, never)
-    assert found is not None
     log_probs = torch.log_softmax(logits.double() + bias, -1).index_fill_(1, never, float("-inf"))
     best, pieces = log_probs.topk(count)
     assert found[0].double().numpy() == close(best, 1e-5)
@@ -253,7 +295,6 @@ def test_choose(low, size, count):
 
 def test_choose_takes_no_piece_twice():
     found = kernels.choose(torch.zeros(B, 70), torch.zeros(70), 70, torch.empty(0, dtype=torch.long))
-    assert found is not None
     assert all(sorted(row.tolist()) == list(range(70)) for row in found[1])
 
 
@@ -284,3 +325,8 @@ def test_what_is_no_library_is_not_used(looked_for_in):
     (path,) = looked_for_in.glob("_kernels*")
     path.write_bytes(b"nothing")
     assert kernels.library.__wrapped__() is None
+
+
+def test_a_row_of_nothing_that_is_a_number_has_real_pieces():
+    _, pieces = kernels.choose(torch.full((3, 10), torch.nan), torch.zeros(10), 3, torch.empty(0, dtype=torch.long))
+    assert (pieces >= 0).all() and (pieces < 10).all()

@@ -7,7 +7,7 @@ from reference import loss as reference
 from torch.nn import functional
 
 from nmt.data.batches import Batch, EncodedPairs
-from nmt.model import arithmetic, cross_entropy
+from nmt.model import arithmetic, cross_entropy, kernels
 from nmt.model.cross_entropy import _CHUNK, _LinearCrossEntropy, linear_cross_entropy, token_log_probs
 from nmt.model.decoder import Decoded
 from nmt.model.prediction import VocabularyPrediction
@@ -252,3 +252,24 @@ def test_token_log_probs_have_gradients_of_their_own(rows):
 def test_token_log_probs_gradient():
     *given, targets = tensors(7)
     assert torch.autograd.gradcheck(lambda *each: token_log_probs(*each, targets), given)
+
+
+@pytest.mark.parametrize(("tokens", "vocabulary"), [(4097, 8000), (4400, 8000), (1153, 50_000)])
+@pytest.mark.parametrize("library", [True, False])
+def test_chunks_of_nothing_but_padding(monkeypatch, tokens, vocabulary, library):
+    if not library:
+        monkeypatch.setattr(kernels, "library", lambda: None)
+    generator = torch.Generator().manual_seed(1)
+    readouts = torch.randn(tokens, 8, generator=generator).requires_grad_()
+    weight = torch.randn(vocabulary, 8, generator=generator).requires_grad_()
+    bias = torch.zeros(vocabulary, requires_grad=True)
+    targets = torch.randint(vocabulary, (tokens,), generator=generator)
+    with arithmetic(bf16=True):
+        loss, nll = linear_cross_entropy(readouts, weight, bias, targets, 0.0)
+        loss.backward()
+        with torch.no_grad():
+            again, _ = linear_cross_entropy(readouts, weight, bias, targets, 0.0)
+    exact = torch.nn.functional.cross_entropy(readouts @ weight.t() + bias, targets, reduction="none")
+    assert (nll - exact).abs().max() < 0.2 and again.item() == pytest.approx(loss.item(), rel=1e-6)
+    # each row's gradients of logits add up to 0
+    assert bias.grad.sum().abs() < 1e-2

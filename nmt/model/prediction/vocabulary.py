@@ -8,7 +8,7 @@ from torch import Tensor
 from nmt.model.cross_entropy import linear_cross_entropy
 from nmt.model.decoder import Decoded
 from nmt.model.embedding import OutputLayer
-from nmt.model.kernels import choose
+from nmt.model.kernels import choose, serves
 from nmt.model.prediction.base import Losses, NextTokens, Prediction
 from nmt.model.prediction.rows import Rows
 from nmt.model.products import Operand
@@ -30,14 +30,11 @@ class _Softmax(NextTokens):
     def best(self, sentences: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the best of each; see :meth:`NextTokens.best`."""
         readouts, bias = self._readouts[sentences], self._output.bias
-        logits = None if bias is None else self._output.low(readouts.flatten(0, 1))
+        logits = None if bias is None or not serves(bias) else self._output.low(readouts.flatten(0, 1))
         if logits is None or bias is None:
             return None
-        found = choose(logits, bias, count, never)
-        if found is None:
-            return None
-        log_probs, tokens = found
-        return log_probs.view(*readouts.shape[:2], count), tokens.view(*readouts.shape[:2], count)
+        found = choose(logits, bias, min(count, len(bias)), never)
+        return tuple(part.view(*readouts.shape[:2], -1) for part in found)  # pyright: ignore
 
 
 @final
