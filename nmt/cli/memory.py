@@ -4,14 +4,13 @@ import ctypes
 import os
 import platform
 
-# Products prepared for one shape each, with code of its own of about half a megabyte, are kept twice: by oneDNN and by
-# torch's layer above it. Batches of changing shapes fill the 1,024 places of either; those of one batch fit into these,
-# which is where nearly all are met again.
-_KEPT_PRODUCTS = 256
-_CACHES = {
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"),
-    "LRU_CACHE_CAPACITY": ("LRU_CACHE_CAPACITY",),
-}
+# Products prepared for one shape each, with code of its own (half a megabyte; with AMX 1 to 3.5), are kept by oneDNN and,
+# those of search, by torch's layer above it too: 1,024 in either. What an epoch's batches need, of few sizes as they are,
+# fits into the first number; what the layer above has forgotten oneDNN still knows.
+_ONEDNN, _ABOVE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
+_KEPT = {_ONEDNN: 256, _ABOVE: 64}
+# by which names the environment may give either
+_NAMES = {_ONEDNN: (_ONEDNN, "DNNL_PRIMITIVE_CACHE_CAPACITY"), _ABOVE: (_ABOVE,)}
 
 # numbers of options in glibc's malloc.h, and values: what was freed stays with the process, up to a gigabyte, and
 # blocks of up to 32 MB (the most that is accepted) come from there, so that a step's pages are not new ones each time
@@ -25,9 +24,9 @@ def set_limits() -> None:
 
     To be called before the first product, when these settings are read.
     """
-    for setting, names in _CACHES.items():
-        if not any(name in os.environ for name in names):
-            os.environ[setting] = str(_KEPT_PRODUCTS)
+    for setting, kept in _KEPT.items():
+        if not any(name in os.environ for name in _NAMES[setting]):
+            os.environ[setting] = str(kept)
     if _is_glibc() and not any(name in os.environ for name in _VARIABLES):
         library = ctypes.CDLL(None)
         for option, value in _OPTIONS.items():

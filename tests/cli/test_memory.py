@@ -33,7 +33,7 @@ def calls(monkeypatch):
 
 def test_limits_are_set_where_nobody_has_set_them(calls):
     set_limits()
-    assert os.environ[CAPACITY] == os.environ[LAYER] == "256"
+    assert (os.environ[CAPACITY], os.environ[LAYER]) == ("256", "64")
     assert calls == [(-1, 1 << 30), (-3, 32 << 20)]
 
 
@@ -50,7 +50,7 @@ def test_a_capacity_that_the_environment_gives_stands(calls, monkeypatch, name):
     set_limits()
     assert (
         os.environ[name] == "7"
-        and os.environ[LAYER] == "256"
+        and os.environ[LAYER] == "64"
         and sum(each in os.environ for each in OURS[:2]) == 1
         and calls
     )
