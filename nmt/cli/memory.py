@@ -4,9 +4,9 @@ import ctypes
 import os
 import platform
 
-# Products prepared for one shape each, with code of its own (half a megabyte; with AMX 1 to 3.5), are kept by oneDNN and,
-# those of search, by torch's layer above it too: 1,024 in either. What an epoch's batches need, of few sizes as they are,
-# fits into the first number; what the layer above has forgotten oneDNN still knows.
+# Products prepared for one shape each, with code of its own (half a megabyte; with AMX 1 to 3.5), are kept by oneDNN,
+# and those of search by torch's layer above it too: 1,024 in either. What an epoch's batches need, of few sizes as they
+# are, fits into the first number; what the layer above has forgotten oneDNN still knows.
 _ONEDNN, _ABOVE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
 _KEPT = {_ONEDNN: 256, _ABOVE: 64}
 # by which names the environment may give either
