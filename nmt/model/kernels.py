@@ -1,11 +1,13 @@
 """The elementwise parts of a recurrent step, each in one pass over memory, in C; by torch where C is not compiled.
 
 Between its matrix products a recurrent step is a dozen small operations, each of which reads and writes memory, wakes
-the threads and passes through Python. ``kernels.c`` has them as six functions. It is compiled when the package is
+the threads and passes through Python. ``kernels.c`` has each part as one function. It is compiled when the package is
 installed, if there is a C compiler; torch's operations, which stand below beside it, compute the same up to rounding,
 and serve all other types and devices.
 
-State is float32 there; ``low`` is what products take and give, bfloat16 or float32.
+State is float32 there; ``low`` is what products take and give, bfloat16 or float32, one of them in a call. What is
+computed has its equations where it is used: the LSTM in cells.py, attention and readout in recurrence.py, the loss in
+cross_entropy.py.
 """
 
 import ctypes
