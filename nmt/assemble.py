@@ -3,19 +3,19 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from nmt.component import build
-from nmt.config import Config, DecoderConfig, Device, Precision, SearchConfig, Tie
+from nmt.config import Config, DecoderConfig, Device, Precision, SearchConfig, SearchWeights, Tie
 from nmt.config import read as read_config
 from nmt.data.tokenizer import TokenizerPair
 from nmt.data.vocabulary import EOS, UNK
 from nmt.errors import ConfigError
-from nmt.model import arithmetic
+from nmt.model import Prepared, arithmetic
 from nmt.model.attention import (
     Alignment,
     Annotations,
@@ -29,7 +29,9 @@ from nmt.model.attention import (
 from nmt.model.decoder import Bridge, CausalSelfAttention, Decoder, Readout
 from nmt.model.embedding import Embedding, NoOutputLayer, OutputLayer
 from nmt.model.encoder import Encoder
+from nmt.model.kernels import multiplies_bytes
 from nmt.model.prediction import Prediction
+from nmt.model.products import is_intel
 from nmt.model.translation_model import TranslationModel
 from nmt.run_folder import RunFolder, read_json
 from nmt.search import SearchOptions
@@ -56,15 +58,53 @@ def resolve_device(device: Device) -> torch.device:
     return torch.device("cuda")
 
 
-def resolve_precision(precision: Precision, device: torch.device) -> bool:
-    """Return whether products are made in bf16; ``auto`` asks the processor's or GPU's capability flags."""
-    if precision is not Precision.auto:
-        return precision is Precision.bf16
+@dataclass(frozen=True)
+class ProductPrecision:
+    """What products are made in, as it was decided.
+
+    Attributes:
+        bf16: bf16, else float32.
+        search_int8: search keeps large weights in 8 bits.
+    """
+
+    bf16: bool
+    search_int8: bool
+
+    def arithmetic(self, *, fast: bool = True, prepared: Prepared | None = None) -> AbstractContextManager[None]:
+        """Return the context in which a model computes so; arguments as in :class:`nmt.model.products.Arithmetic`."""
+        return arithmetic(bf16=self.bf16, fast=fast, search_int8=self.search_int8, prepared=prepared)
+
+
+def resolve_precision(config: Config, device: torch.device) -> ProductPrecision:
+    """Decide what products are made in; ``auto`` asks the processor's or GPU's capability flags, never the clock.
+
+    Raises:
+        ConfigError: search is to keep its weights in 8 bits, where nothing multiplies them.
+    """
+    automatic, weights = config.precision is Precision.auto, config.search.weights
+    bf16 = _favours_bf16(device) if automatic else config.precision is Precision.bf16
+    if weights is SearchWeights.float or (weights is SearchWeights.auto and not automatic):
+        return ProductPrecision(bf16, search_int8=False)
+    able = device.type == "cpu" and multiplies_bytes()
+    if weights is SearchWeights.int8 and not able:
+        raise ConfigError(
+            "search.weights=int8 needs a processor with AVX-512 VNNI and nmt/model/eight_bit.c compiled for it, not "
+            f"device={device.type} as here; accepted here: auto, float"
+        )
+    return ProductPrecision(bf16, search_int8=able)
+
+
+def _favours_bf16(device: torch.device) -> bool:
+    """Say whether products are faster in bf16.
+
+    An Intel processor without AMX, as virtual machines may hide it, has instructions for bf16 too, but at half of the
+    rate of those for float32.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.backends.mkldnn.is_available() and bool(
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and not is_intel())
 
 
 def build_model(
@@ -258,7 +298,8 @@ class OpenRun:
         tokenizers: its tokenizers.
         corpus: ``corpus.json``: name, synthetic, source_language, target_language, ...
         device: where the model is.
-        bf16: whether products are made in bf16.
+        precision: what products are made in.
+        prepared: what was laid out of the model's parameters for search.
     """
 
     folder: RunFolder
@@ -267,11 +308,12 @@ class OpenRun:
     tokenizers: TokenizerPair
     corpus: dict[str, Any]
     device: torch.device
-    bf16: bool
+    precision: ProductPrecision
+    prepared: Prepared = field(default_factory=dict)
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """Return the context in which the model computes as this run does."""
-        return arithmetic(bf16=self.bf16)
+        return self.precision.arithmetic(prepared=self.prepared)
 
     @property
     def alignment_shift(self) -> int:
@@ -281,18 +323,21 @@ class OpenRun:
         return int(self.folder.read_metrics().get("valid", {}).get("aer_shift") or 0)
 
 
-def open_run(path: Path, *, device: Device | None = None) -> OpenRun:
+def open_run(path: Path, *, device: Device | None = None, weights: SearchWeights | None = None) -> OpenRun:
     """Open a run folder: the one way to get a trained model back.
 
     Args:
         path: the run folder.
         device: where to put the model; None as the run's configuration says.
+        weights: how search keeps large weights; None as the run's configuration says.
 
     Raises:
         RunError: the folder is not a run, or its training has not reached a checkpoint yet.
     """
     folder = RunFolder(path)
     config = read_config(folder.config)
+    if weights is not None:
+        config = replace(config, search=replace(config.search, weights=weights))
     tokenizers = TokenizerPair.load(path)
     model = build_model_for(config, tokenizers)
     load_best(folder.checkpoints, model)
@@ -306,7 +351,7 @@ def open_run(path: Path, *, device: Device | None = None) -> OpenRun:
         tokenizers=tokenizers,
         corpus=read_json(folder.corpus),
         device=place,
-        bf16=resolve_precision(config.precision, place),
+        precision=resolve_precision(config, place),
     )
 
 

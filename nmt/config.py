@@ -77,11 +77,22 @@ class Device(Enum):
 
 
 class Precision(Enum):
-    """Precision of matrix products; ``auto`` takes bf16 where the processor or GPU has instructions for it."""
+    """Precision of matrix products; ``auto`` takes bf16 where the processor or GPU is faster in it."""
 
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+
+
+class SearchWeights(Enum):
+    """How search keeps large weights: as ``precision`` says (``float``), or in 8 bits (``int8``).
+
+    ``auto`` takes 8 bits where ``precision=auto`` and the processor multiplies them.
+    """
+
+    auto = "auto"
+    float = "float"
+    int8 = "int8"
 
 
 @dataclass
@@ -210,6 +221,7 @@ class SearchConfig:
     top_k: int = 0
     top_p: float = 1.0
     batch_tokens: int = 4000
+    weights: SearchWeights = SearchWeights.auto
 
 
 @dataclass

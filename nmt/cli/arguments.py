@@ -217,6 +217,12 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         metavar="P",
         help="sample among the pieces that have a share P of the probability; 1 is off",
     )
+    group.add_argument(
+        "--weights",
+        choices=("auto", "float", "int8"),
+        help="keep large weights as the run's `precision` says (float), or in 8 bits (int8), which is faster where the "
+        "processor multiplies bytes; auto: in 8 bits there, if `precision` is auto",
+    )
 
 
 def _integer(low: int) -> Callable[[str], int]:

@@ -6,14 +6,19 @@ from dataclasses import fields
 from typing import Any
 
 from nmt.assemble import OpenRun, open_run, search_options
-from nmt.config import Device
+from nmt.config import Device, SearchWeights
 from nmt.errors import ConfigError
 from nmt.search import SearchOptions
 
 
 def open_for(args: Namespace) -> OpenRun:
     """Open the run that the command line names, on the device it names."""
-    return open_run(args.run, device=None if args.device is None else Device(args.device))
+    device = None if args.device is None else Device(args.device)
+    weights = getattr(args, "weights", None)
+    try:
+        return open_run(args.run, device=device, weights=None if weights is None else SearchWeights(weights))
+    except ConfigError as error:
+        raise ConfigError(re.sub(r"search\.(\w+)=", _option, str(error))) from None
 
 
 def chosen_options(run: OpenRun, args: Namespace, **fixed: Any) -> SearchOptions:

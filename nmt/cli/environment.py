@@ -22,8 +22,8 @@ def git_revision() -> dict[str, Any]:
     return {"revision": _git(package, "rev-parse", "HEAD"), "changed": bool(_git(package, "status", "--porcelain"))}
 
 
-def describe_environment(device: torch.device, *, bf16: bool) -> dict[str, Any]:
-    """Return versions, processor, device, threads, the precision that was decided, whose elementwise operations."""
+def describe_environment(device: torch.device, *, bf16: bool, search_int8: bool) -> dict[str, Any]:
+    """Return versions, processor, device, threads, what was decided of precision, whose elementwise operations."""
     return {
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -32,6 +32,7 @@ def describe_environment(device: torch.device, *, bf16: bool) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "precision": "bf16" if bf16 else "fp32",
+        "search_weights": "int8" if search_int8 else "float",
         "kernels": "torch" if library() is None else "compiled",
     }
 

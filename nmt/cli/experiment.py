@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nmt.assemble import resolve_device, resolve_precision
+from nmt.assemble import ProductPrecision, resolve_device, resolve_precision
 from nmt.cli.environment import describe_environment, git_revision
 from nmt.cli.logs import to_file
 from nmt.cli.memory import give_back
@@ -16,7 +16,7 @@ from nmt.cli.results import evaluate_and_write, summary
 from nmt.cli.validation import Validation
 from nmt.config import Config, flatten, to_plain
 from nmt.data import Batch, Corpus, TokenBatches
-from nmt.model import TranslationModel, arithmetic
+from nmt.model import TranslationModel
 from nmt.run_folder import RunFolder
 from nmt.training import (
     BatchLoss,
@@ -38,7 +38,7 @@ def run_experiment(config: Config, folder: RunFolder) -> None:
         NmtError: bad configuration or data, or the folder holds a run of another configuration.
     """
     device = resolve_device(config.device)
-    bf16 = resolve_precision(config.precision, device)
+    precision = resolve_precision(config, device)
     with ExitStack() as stack:
         stack.enter_context(folder.locked())
         if folder.started and not config.training.resume:
@@ -53,33 +53,33 @@ def run_experiment(config: Config, folder: RunFolder) -> None:
         stack.enter_context(to_file(folder.log))
         # the next job of a sweep may ask for no number of its own
         stack.callback(torch.set_num_threads, torch.get_num_threads())
-        _run(config, folder, device=device, bf16=bf16)
+        _run(config, folder, device=device, precision=precision)
 
 
-def _run(config: Config, folder: RunFolder, *, device: torch.device, bf16: bool) -> None:
+def _run(config: Config, folder: RunFolder, *, device: torch.device, precision: ProductPrecision) -> None:
     """Train to the end and evaluate."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    corpus, parameters, training = _trained(config, folder, device=device, bf16=bf16)
+    corpus, parameters, training = _trained(config, folder, device=device, precision=precision)
     give_back()
     evaluate_and_write(
         folder,
         corpus,
         training=training,
         parameters=parameters,
-        environment=describe_environment(device, bf16=bf16),
+        environment=describe_environment(device, bf16=precision.bf16, search_int8=precision.search_int8),
         git=git_revision(),
     )
 
 
 def _trained(
-    config: Config, folder: RunFolder, *, device: torch.device, bf16: bool
+    config: Config, folder: RunFolder, *, device: torch.device, precision: ProductPrecision
 ) -> tuple[Corpus, int, dict[str, Any]]:
     """Train to the end; return the corpus, the number of parameters and what the training came to.
 
     The training's model and optimiser are gone then, so that the memory they had serves the evaluation.
     """
-    setting = prepare(config, folder, device=device, bf16=bf16)
+    setting = prepare(config, folder, device=device, precision=precision)
     result, padding = _train(setting)
     return setting.corpus, count_parameters(setting.model), {**_training_summary(result), "padding": padding}
 
@@ -110,7 +110,7 @@ def _train(setting: Setting) -> tuple[FitResult, float]:
     batches = _batches(setting)
 
     def loss_function(model: TranslationModel, batch: Batch) -> BatchLoss:
-        with arithmetic(bf16=setting.bf16, fast=options.fast):
+        with setting.precision.arithmetic(fast=options.fast):
             return batch_loss(model, batch, options.label_smoothing, guided_alignment=options.guided_alignment.weight)
 
     with (

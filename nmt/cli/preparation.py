@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
-from nmt.assemble import build_model_for, search_options
+from nmt.assemble import ProductPrecision, build_model_for, search_options
 from nmt.cli.copying import with_copies
 from nmt.cli.guidance import with_links
 from nmt.component import build
@@ -58,7 +58,7 @@ class Setting:
     model: TranslationModel
     learning: Learning
     device: torch.device
-    bf16: bool
+    precision: ProductPrecision
 
 
 def count_parameters(model: TranslationModel) -> int:
@@ -99,7 +99,7 @@ def limits(config: Config) -> Limits:
     )
 
 
-def prepare(config: Config, folder: RunFolder, *, device: torch.device, bf16: bool) -> Setting:
+def prepare(config: Config, folder: RunFolder, *, device: torch.device, precision: ProductPrecision) -> Setting:
     """Load the corpus, make the tokenizers and the model, and write what makes the folder this run's."""
     search_options(config.search)  # refuses what decoding would refuse only after the training
     corpus = build(config.data, CorpusSource, "data").load()
@@ -128,11 +128,11 @@ def prepare(config: Config, folder: RunFolder, *, device: torch.device, bf16: bo
         tokenizers.source.size,
         tokenizers.target.size,
         device.type,
-        "bf16" if bf16 else "fp32",
+        "bf16" if precision.bf16 else "fp32",
         torch.get_num_threads(),
     )
     _write_beginning(config, folder, tokenizers, description)
-    return Setting(config, folder, corpus, tokenizers, pairs, kept, model, learning, device, bf16)
+    return Setting(config, folder, corpus, tokenizers, pairs, kept, model, learning, device, precision)
 
 
 def _write_beginning(

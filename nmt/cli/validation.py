@@ -4,7 +4,7 @@ from nmt.assemble import search_options
 from nmt.cli.memory import give_back
 from nmt.cli.preparation import Setting
 from nmt.evaluation import Translation, corpus_bleu, corpus_perplexity, translate_lines, translation_alignments
-from nmt.model import TranslationModel, arithmetic
+from nmt.model import TranslationModel
 from nmt.report import Heatmap, heatmap_image
 from nmt.training import TensorBoardLog
 
@@ -28,7 +28,7 @@ class Validation:
         setting = self._setting
         # what a training step used and freed is of other sizes than what is needed here
         give_back()
-        with arithmetic(bf16=setting.bf16):
+        with setting.precision.arithmetic():
             found = corpus_perplexity(
                 model, self._pairs, batch_tokens=setting.config.search.batch_tokens, device=setting.device
             )
@@ -52,7 +52,8 @@ class Validation:
 
     def _translate(self, model: TranslationModel, count: int, *, keep_weights: bool) -> list[Translation]:
         """Translate the first sentences greedily."""
-        with arithmetic(bf16=self._setting.bf16):
+        # the weights change until the next time
+        with self._setting.precision.arithmetic(prepared={}):
             return translate_lines(
                 model,
                 self._setting.tokenizers,

@@ -13,6 +13,7 @@ from nmt.data.batches import FlatSequences, encode_sources
 from nmt.data.vocabulary import BOS, EOS, PAD, UNK
 from nmt.evaluation.alignment import Sentence, WordAlignment, no_alignment, word_alignment
 from nmt.evaluation.batching import inference, length_batches
+from nmt.model import searching
 from nmt.search import Hypothesis, SearchOptions, search
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _decode(
     places = None
     if copies is not None:
         places = torch.from_numpy(copies.padded(np.arange(len(copies)), last=[EOS])).to(device)
-    with inference(model):
+    with inference(model), searching():
         return search(
             model.step,
             model.encode(source, source_lengths, places),

@@ -17,7 +17,7 @@ E y                    (embedding)                            ``embedded``
 =====================  =====================================  ==========================
 """
 
-from nmt.model.products import arithmetic
+from nmt.model.products import Prepared, arithmetic, searching
 from nmt.model.translation_model import TranslationModel
 
-__all__ = ["TranslationModel", "arithmetic"]
+__all__ = ["Prepared", "TranslationModel", "arithmetic", "searching"]

@@ -57,6 +57,11 @@ class Cell(nn.Module, ABC):
         """Return the inputs' part of the gates' pre-activations, with any bias: [.., I] -> [.., G * H]."""
         return self.input(inputs)
 
+    def prepare_whole(self) -> Advance:
+        """Return the step function ``(input, feed, state) -> state``, which projects the input itself."""
+        project, advance = self.input.prepare(), self.prepare()
+        return lambda inputs, feed, state: advance(project(inputs), feed, state)
+
     def zero_state(self, like: Tensor, *rows: int) -> CellState:
         """Return a state of zeros [rows.., H] of the type and device of ``like``."""
         return tuple(like.new_zeros(*rows, self.hidden_size) for _ in range(self.parts))
@@ -105,7 +110,7 @@ class Cell(nn.Module, ABC):
         """Return what makes their part of the pre-activations of [feed; h], or of h where nothing is fed."""
         if self.feed is None:
             return self.recurrent.prepare()
-        return Operand(torch.cat([self.feed.weight, self.recurrent.weight], dim=1))
+        return Operand([self.feed.weight, self.recurrent.weight])
 
     def _split_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]:
         """Return ``(projected, feed, h) -> (input's and feed's part, recurrent part)`` of the pre-activations."""
@@ -224,6 +229,21 @@ class LSTMCell(Cell):
 
         return advance
 
+    def prepare_whole(self) -> Advance:
+        """Return the step function that projects the input itself, in one product with all else."""
+        if self.layer_norm or not current().fast or torch.is_grad_enabled():
+            return super().prepare_whole()
+        weights = [self.input.weight, *([] if self.feed is None else [self.feed.weight]), self.recurrent.weight]
+        all_at_once = Operand(weights, self.input.bias, of_gates=True)
+
+        def advance(inputs: Tensor, feed: Tensor | None, state: CellState) -> CellState:
+            given = (inputs, *_present(feed, state[0]))
+            found = all_at_once.lstm([part.flatten(0, -2) for part in given], state[1].flatten(0, -2))
+            assert found is not None
+            return tuple(part.view(state[1].shape) for part in found)
+
+        return advance
+
     def _prepare_normalised(self) -> Advance:
         parts = self._split_recurrence()
 
@@ -255,11 +275,11 @@ class LSTMCell(Cell):
         """Run over a whole sequence; see :meth:`Cell.run`."""
         if not current().fast or self.layer_norm:
             return super().run(inputs, state, feeds)
-        weight = self.input.weight
+        weights = [self.input.weight]
         if feeds is not None:
             assert self.feed is not None
-            inputs, weight = torch.cat([inputs, feeds], -1), torch.cat([weight, self.feed.weight], 1)
-        return self._run_all([self], [inputs], [state], [weight])[0]
+            inputs, weights = torch.cat([inputs, feeds], -1), [*weights, self.feed.weight]
+        return self._run_all([self], [inputs], [state], [weights])[0]
 
     @classmethod
     def run_together(
@@ -268,35 +288,38 @@ class LSTMCell(Cell):
         """Run cells over a sequence each, step by step side by side; see :meth:`Cell.run_together`."""
         if not current().fast or cells[0].layer_norm:
             return super().run_together(cells, inputs, states)
-        return cls._run_all(cells, inputs, states, [cell.input.weight for cell in cells])
+        return cls._run_all(cells, inputs, states, [[cell.input.weight] for cell in cells])
 
     @staticmethod
     def _run_all(
-        cells: Sequence[Cell], inputs: Sequence[Tensor], states: Sequence[CellState], weights: Sequence[Tensor]
+        cells: Sequence[Cell],
+        inputs: Sequence[Tensor],
+        states: Sequence[CellState],
+        weights: Sequence[Sequence[Tensor]],
     ) -> list[tuple[Tensor, CellState]]:
+        """Run, given the inputs' weights, each as parts that stand side by side."""
         if not torch.is_grad_enabled():
             given = zip(cells, inputs, states, weights, strict=True)
             return [cell._run_without_gradients(*each) for cell, *each in given]  # pyright: ignore
         bf16 = current().bf16
         layers = []
-        for cell, given, state, weight in zip(cells, inputs, states, weights, strict=True):
+        for cell, given, state, parts in zip(cells, inputs, states, weights, strict=True):
             recurrent, bias = cell.recurrent.weight, cell.input.bias
             assert bias is not None
-            words = given, weight
+            words = given, parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
             layers.append(Layer(state, recurrent, bias, fed=None, words=words, steps=len(given), bf16=bf16))
         return [(hiddens, (memories,)) for hiddens, memories in run_side_by_side(layers)]
 
-    def _run_without_gradients(self, inputs: Tensor, state: CellState, weight: Tensor) -> tuple[Tensor, CellState]:
+    def _run_without_gradients(
+        self, inputs: Tensor, state: CellState, weights: Sequence[Tensor]
+    ) -> tuple[Tensor, CellState]:
         """Run over a whole sequence, step by step in what fits the cache: one product of [x_t; h_{t-1}] a step."""
-        both = Operand(torch.cat([weight, self.recurrent.weight], 1))
-        assert self.input.bias is not None
-        bias, steps, (hidden, cell) = self.input.bias, len(inputs), state
-        hiddens, cells = (hidden.new_empty(steps, *hidden.shape) for _ in range(2))
-        for t, given in enumerate(inputs):
-            products = both.low(given, hidden)
-            assert products is not None
-            lstm_forward(products, cell, hiddens[t], cells[t], bias=bias)
-            hidden, cell = hiddens[t], cells[t]
+        both = Operand([*weights, self.recurrent.weight], self.input.bias, of_gates=True)
+        steps = []
+        for given in inputs:
+            state = both.lstm([given, state[0]], state[1]) or state
+            steps.append(state)
+        hiddens, cells = (torch.stack(part) for part in zip(*steps, strict=True))
         return hiddens, (cells,)
 
 

@@ -6,58 +6,13 @@
 
 #ifndef LOW
 
-#include <math.h>
-#include <omp.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-typedef uint16_t bfloat16;
-
-static inline float from_bfloat16(bfloat16 x) {
-    union { uint32_t bits; float value; } wide = {(uint32_t)x << 16};
-    return wide.value;
-}
-
-/* to the nearest, ties to even; NaN stays NaN */
-static inline bfloat16 to_bfloat16(float x) {
-    union { float value; uint32_t bits; } wide = {x};
-    uint32_t rounded = wide.bits + 0x7fff + ((wide.bits >> 16) & 1);
-    return x != x ? 0x7fc0 : (bfloat16)(rounded >> 16);
-}
-
-static inline float from_float(float x) { return x; }
-static inline float to_float(float x) { return x; }
-
-/* 2^n e^r with |r| <= log(2) / 2, e^r by Cephes' polynomial: to 1e-7 of its value, 0 where that is no normal number; NaN
- * stays NaN */
-static inline float exponential(float given) {
-    float x = given < -87.3f ? -87.3f : given;
-    x = x > 88.0f ? 88.0f : x;
-    float n = __builtin_rintf(x * 1.44269504088896341f);
-    /* log(2) in two parts, the first of which times n is exact */
-    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    union { int32_t bits; float value; } power = {((int32_t)n + 127) << 23};
-    return given < -87.3f ? 0 : (p * r * r + r + 1.0f) * power.value;
-}
-
-static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-static inline float tangent(float x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
+#include "kernels.h"
 
 /* vectors that are added up row by row: each of float32 where wide, else LOW */
 typedef struct {
     int64_t count;
     struct { const void *values; int64_t stride, wide; } terms[4];
 } Sum;
-
-/* fewer elements than this are not worth a second thread */
-#define SMALL 8192
 
 /* of this file, when it was compiled */
 int64_t checksum(void) { return CHECKSUM; }
@@ -73,6 +28,9 @@ int64_t runs_here(void) {
 #endif
 #ifdef __AVX512VBMI__
     if (!__builtin_cpu_supports("avx512vbmi")) return 0;
+#endif
+#ifdef __AVX512VNNI__
+    if (!__builtin_cpu_supports("avx512vnni")) return 0;
 #endif
 #ifdef __AVX512BF16__
     if (!__builtin_cpu_supports("avx512bf16")) return 0;
@@ -96,20 +54,55 @@ int64_t runs_here(void) {
     return 1;
 }
 
-#define BLOCK 64
-
-static inline float largest_of(const float *values) {
-    float largest = -INFINITY;
-#pragma omp simd reduction(max : largest)
-    for (int64_t j = 0; j < BLOCK; j++) largest = values[j] > largest ? values[j] : largest;
-    return largest;
-}
-
 /* an element stays where its 16 random bits are not below the threshold, times a scale */
 void drop(const float *values, const int16_t *bits, int64_t threshold, float scale, int64_t size, float *results) {
     int16_t least = (int16_t)threshold;
 #pragma omp parallel for simd schedule(static) if (size > SMALL)
     for (int64_t i = 0; i < size; i++) results[i] = bits[i] >= least ? values[i] * scale : 0;
+}
+
+#define LANES 128
+
+/* scores[b, q, j] = queries[b, q] . keys[b, j] */
+void compare(const float *queries, const float *keys, int64_t sentences, int64_t asked, int64_t positions, int64_t size,
+             float *scores) {
+#pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
+    for (int64_t b = 0; b < sentences; b++)
+        for (int64_t j = 0; j < positions; j++) {
+            const float *key = keys + (b * positions + j) * size;
+            for (int64_t q = 0; q < asked; q++) {
+                const float *query = queries + (b * asked + q) * size;
+                float sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (int64_t k = 0; k < size; k++) sum += query[k] * key[k];
+                scores[(b * asked + q) * positions + j] = sum;
+            }
+        }
+}
+
+/* means[b, q] = sum_j weights[b, q, j] values[b, j] */
+void average(const float *weights, const float *values, int64_t sentences, int64_t asked, int64_t positions, int64_t size,
+             float *means) {
+#pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
+    for (int64_t b = 0; b < sentences; b++)
+        for (int64_t start = 0; start < size; start += LANES) {
+            /* so many elements at a time stay in registers */
+            int64_t width = start + LANES < size ? LANES : size - start;
+            for (int64_t q = 0; q < asked; q++) {
+                const float *weight = weights + (b * asked + q) * positions, *value = values + b * positions * size + start;
+                float sums[LANES] = {0};
+                for (int64_t j = 0; j < positions; j++, value += size) {
+                    /* as of all padding */
+                    if (weight[j] == 0) continue;
+                    if (width == LANES) {
+#pragma omp simd
+                        for (int64_t k = 0; k < LANES; k++) sums[k] += weight[j] * value[k];
+                    } else
+                        for (int64_t k = 0; k < width; k++) sums[k] += weight[j] * value[k];
+                }
+                memcpy(means + (b * asked + q) * size + start, sums, width * sizeof(float));
+            }
+        }
 }
 
 typedef uint16_t Lane __attribute__((vector_size(32)));
@@ -348,14 +341,14 @@ void NAMED(attend_back, LOW)(const Sum *of_context, const float *of_weights, int
     }
 }
 
-/* score_j = vector . tanh(product + key_j) */
-void NAMED(additive, LOW)(const LOW *products, const float *keys, const float *vector, int64_t rows, int64_t positions,
-                          int64_t size, float *scores) {
+/* score_j = vector . tanh(product + key_j); so many rows, one after the other, ask for the same keys */
+void NAMED(additive, LOW)(const LOW *products, const float *keys, const float *vector, int64_t rows, int64_t asked,
+                          int64_t positions, int64_t size, float *scores) {
 #pragma omp parallel for schedule(static) if (rows * positions * size > SMALL)
     for (int64_t i = 0; i < rows; i++) {
         const LOW *product = products + i * size;
         for (int64_t j = 0; j < positions; j++) {
-            const float *key = keys + (i * positions + j) * size;
+            const float *key = keys + (i / asked * positions + j) * size;
             float score = 0;
 #pragma omp simd reduction(+ : score)
             for (int64_t k = 0; k < size; k++) score += vector[k] * tangent(FROM(product[k]) + key[k]);

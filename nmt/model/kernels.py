@@ -23,7 +23,7 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-# P: tensor, I: whole number, F: number, S: sum of tensors
+# P: tensor, I: whole number, F: number, S: several tensors
 _FUNCTIONS = {
     "lstm_forward": "PSPPIIPPPPPIPI",
     "lstm_back": "PPPSIIPP",
@@ -32,18 +32,28 @@ _FUNCTIONS = {
     "attend": "PPPPIIIPPPI",
     "attend_back": "SPIPPIIIPP",
     "cross_entropy": "PPPPIIFIPP",
-    "additive": "PPPIIIP",
+    "additive": "PPPIIIIP",
     "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",
 }
-_PLAIN = {"drop": "PPIFIP", "transpose": "PIIP"}
+_PLAIN = {
+    "drop": "PPIFIP",
+    "transpose": "PIIP",
+    "compare": "PPIIIIP",
+    "average": "PPIIIIP",
+    "product_of_bytes": "SIPPIIP",
+    "lstm_of_bytes": "SIPPPIIPPP",
+    "choose_of_bytes": "SIPPPIIPIIPP",
+}
 _LOW = (torch.float32, torch.bfloat16)
+# as setup.py has them
+_SOURCES = ("kernels.h", "kernels.c", "eight_bit.c")
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
 # The first tanh of a process, if it is shared out among threads, is now and then wrong by 1e-4 in one thread's part:
 # MKL looks for what suits the processor, and a second thread does not wait until that is found. Here it looks in peace.
 torch.tanh(torch.zeros(1))
-# number of terms; then place, stride and width of each
-_Sum = ctypes.c_int64 * 13
+# number of tensors; then of each its place, the distance of its rows, and whether it is float32, or their width
+_Several = ctypes.c_int64 * 13
 
 
 @cache
@@ -54,8 +64,8 @@ def library() -> Any | None:
         try:
             # OpenMP's functions are found in what torch has loaded
             found = ctypes.CDLL(str(path))
-            found.checksum.restype = ctypes.c_int64
-            fits = found.runs_here() and _is_of(found.checksum(), folder / "kernels.c")
+            found.checksum.restype = found.multiplies_bytes.restype = ctypes.c_int64
+            fits = found.runs_here() and _is_of(found.checksum(), [folder / name for name in _SOURCES])
         except (OSError, AttributeError) as error:
             log.debug("%s is not usable: %s", path, error)
             continue
@@ -69,9 +79,11 @@ def library() -> Any | None:
     return None
 
 
-def _is_of(checksum: int, source: Path) -> bool:
-    """Say whether the library is of the source beside it, where that is, as in a checkout that has moved on."""
-    return not source.exists() or zlib.crc32(source.read_bytes()) == checksum
+def _is_of(checksum: int, sources: Sequence[Path]) -> bool:
+    """Say whether the library is of the sources beside it, where they are, as in a checkout that has moved on."""
+    if not all(source.exists() for source in sources):
+        return True
+    return zlib.crc32(b"".join(source.read_bytes() for source in sources)) == checksum
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
@@ -319,14 +331,41 @@ def attend_back(
 
 
 def additive(products: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
-    """Return scores [B, S], v . tanh(W q + K_j), of products W q [B, A], low, keys K [B, S, A] and v [A]."""
-    native = _usable(keys, products, vector)
+    """Return scores [N, S], v . tanh(W q + K_j), of products W q [N, A], low, keys K [B, S, A] and v [A].
+
+    Each sentence's keys are asked for by N / B rows, one after the other.
+    """
+    native, asked = _usable(keys, products, vector), len(products) // max(len(keys), 1)
     if native is None:
-        return tanh_(products.unsqueeze(1) + keys) @ vector
+        hidden = products.unflatten(0, (-1, asked)).unsqueeze(2) + keys.unsqueeze(1) if asked else keys.new_empty(0)
+        return (tanh_(hidden) @ vector).view(len(products), keys.shape[1])
     function = native.additive_float if products.dtype == torch.float32 else native.additive_bfloat16
-    scores = keys.new_empty(keys.shape[:2])
-    function(products.data_ptr(), keys.data_ptr(), vector.data_ptr(), *keys.shape, scores.data_ptr())
+    scores = keys.new_empty(len(products), keys.shape[1])
+    given = (each.data_ptr() for each in (products, keys, vector))
+    function(*given, len(products), asked, *keys.shape[1:], scores.data_ptr())
     return scores
+
+
+def compare(queries: Tensor, keys: Tensor) -> Tensor:
+    """Return the products [B, Q, S] of each sentence's queries [B, Q, H] with each of its keys [B, S, H]."""
+    native = _usable(keys, queries)
+    if native is None:
+        return torch.bmm(queries, keys.transpose(1, 2))
+    scores = keys.new_empty(*queries.shape[:2], keys.shape[1])
+    sizes = *queries.shape[:2], *keys.shape[1:]
+    native.compare(queries.data_ptr(), keys.data_ptr(), *sizes, scores.data_ptr())
+    return scores
+
+
+def average(weights: Tensor, values: Tensor) -> Tensor:
+    """Return the sums [B, Q, M] of each sentence's values [B, S, M] times weights [B, Q, S]."""
+    native = _usable(values, weights)
+    if native is None:
+        return torch.bmm(weights, values)
+    means = values.new_empty(*weights.shape[:2], values.shape[2])
+    sizes = *weights.shape[:2], *values.shape[1:]
+    native.average(weights.data_ptr(), values.data_ptr(), *sizes, means.data_ptr())
+    return means
 
 
 def additive_back(
@@ -454,6 +493,92 @@ def flipped(rows: Tensor) -> Tensor:
     return result
 
 
+def multiplies_bytes() -> bool:
+    """Say whether the library's functions for products of bytes are for this processor."""
+    native = library()
+    return native is not None and bool(native.multiplies_bytes())
+
+
+def product_of_bytes(parts: Sequence[Tensor], panels: Tensor, scales: Tensor, columns: int) -> Tensor:
+    """Return the product [n, columns] of rows with a matrix of bytes; see eight_bit.py, as for what follows.
+
+    Args:
+        parts: up to four tensors [n, ..], float32, that stand side by side; the widths of all but the last are multiples
+            of four.
+        panels: [columns / 64, inner / 4, 64, 4], rounded up.
+        scales: of each column.
+        columns: of the product.
+    """
+    native = library()
+    assert native is not None, "asked for without multiplies_bytes()"
+    results, parts = parts[0].new_empty(len(parts[0]), columns), [_in_rows(part) for part in parts]
+    given = panels.data_ptr(), scales.data_ptr(), 4 * panels.shape[1], columns
+    native.product_of_bytes(_side_by_side(parts), len(results), *given, results.data_ptr())
+    return results
+
+
+def lstm_of_bytes(
+    parts: Sequence[Tensor],
+    panels: Tensor,
+    scales: Tensor,
+    bias: Tensor,
+    *,
+    cell: Tensor,
+    hidden: Tensor,
+    new: Tensor,
+) -> None:
+    """Write h', c' of an LSTM whose pre-activations are the product of rows with a matrix of bytes, plus a bias.
+
+    Args:
+        parts: as above.
+        panels: as above, each the gates i, f, o, g of 16 units, one after the other.
+        scales: as above.
+        bias: in the same order.
+        cell: c [n, H], H a multiple of 16.
+        hidden: h' is written there.
+        new: c' is written there.
+    """
+    native = library()
+    assert native is not None, "asked for without multiplies_bytes()"
+    parts, given = [_in_rows(part) for part in parts], (each.data_ptr() for each in (panels, scales, bias))
+    results = (each.data_ptr() for each in (cell, hidden, new))
+    native.lstm_of_bytes(_side_by_side(parts), len(cell), *given, 4 * panels.shape[1], cell.shape[1], *results)
+
+
+def choose_of_bytes(
+    parts: Sequence[Tensor], panels: Tensor, scales: Tensor, bias: Tensor, columns: int, count: int, never: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what :func:`choose` does, of logits that never exist whole: rows times a matrix of bytes, plus a bias.
+
+    Args:
+        parts: as above.
+        panels: as above.
+        scales: as above.
+        bias: of each column, minus infinity beyond the last.
+        columns: V.
+        count: at most V.
+        never: [m] ids.
+    """
+    native = library()
+    assert native is not None, "asked for without multiplies_bytes()"
+    best, pieces = bias.new_empty(len(parts[0]), count), never.new_empty(len(parts[0]), count)
+    parts, given = [_in_rows(part) for part in parts], (each.data_ptr() for each in (panels, scales, bias))
+    sizes = 4 * panels.shape[1], columns, never.data_ptr(), len(never), count
+    native.choose_of_bytes(_side_by_side(parts), len(best), *given, *sizes, best.data_ptr(), pieces.data_ptr())
+    return best, pieces
+
+
+def _in_rows(part: Tensor) -> Tensor:
+    """Return a float32 tensor with the elements of its rows side by side."""
+    return part if part.stride(-1) == 1 and part.dtype == torch.float32 else part.float().contiguous()
+
+
+def _side_by_side(parts: Sequence[Tensor]) -> Any:
+    """Return what the library knows as rows in parts, each of which :func:`_in_rows` has seen."""
+    places = ((part.data_ptr(), part.stride(0), part.shape[1]) for part in parts)
+    return _Several(len(parts), *(number for place in places for number in place))
+
+
 def _added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
     """Return the sum of tensors of any type in that of ``like``, as a new one."""
     total = terms[0].to(like.dtype, copy=True)
@@ -465,7 +590,7 @@ def _added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
 def _sum(terms: Sequence[Tensor]) -> Any:
     """Return what the library knows as a sum."""
     places = ((term.data_ptr(), term.stride(0), term.dtype == torch.float32) for term in terms)
-    return _Sum(len(terms), *(number for place in places for number in place))
+    return _Several(len(terms), *(number for place in places for number in place))
 
 
 def _rows(tensor: Tensor | None) -> tuple[int | None, int]:

@@ -21,7 +21,8 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +31,59 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model.kernels import flipped
+from nmt.model import eight_bit, kernels
+from nmt.model.eight_bit import ByteMatrix
+from nmt.model.kernels import average, compare, flipped, lstm_forward
 from nmt.sizes import rounded_up
+
+Prepared = dict[tuple[int | bool, ...], tuple[Sequence[Tensor], list[int], "_Fixed"]]
+"""What was laid out of a model's parameters for products without gradients; empty to begin with."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How products are computed: in bf16 where ``bf16``; with deferred gradients where ``fast``."""
+    """How products are computed.
+
+    Attributes:
+        bf16: in bf16, else in the factors' own type.
+        fast: with deferred gradients.
+        search_int8: search takes weights of 8 bits where the processor multiplies them.
+        int8: that is so here, since this is a search.
+        prepared: keeps what is laid out of parameters for as long as they stay as they are; None: nothing is kept.
+    """
 
     bf16: bool = False
     fast: bool = True
+    search_int8: bool = False
+    int8: bool = False
+    prepared: Prepared | None = None
 
 
+# logits that exist at a time, where the best of their softmax are chosen: 8 MiB of float32 are read again from the cache
+_LOGITS = 2**21
 _DEFAULT = Arithmetic()
 _ARITHMETIC: ContextVar[Arithmetic] = ContextVar("arithmetic", default=_DEFAULT)
 
 
 @contextmanager
-def arithmetic(*, bf16: bool = False, fast: bool = True) -> Iterator[None]:
-    """Compute the products inside the ``with`` block in bf16 (else in the factors' own type), deferred if ``fast``."""
-    token = _ARITHMETIC.set(Arithmetic(bf16=bf16, fast=fast))
+def arithmetic(
+    *, bf16: bool = False, fast: bool = True, search_int8: bool = False, prepared: Prepared | None = None
+) -> Iterator[None]:
+    """Compute the products inside the ``with`` block as :class:`Arithmetic` says."""
+    with _in_force(Arithmetic(bf16=bf16, fast=fast, search_int8=search_int8, prepared=prepared)):
+        yield
+
+
+@contextmanager
+def searching() -> Iterator[None]:
+    """Take weights of 8 bits inside the ``with`` block, which is a search, if the arithmetic in force says so."""
+    with _in_force(replace(current(), int8=current().search_int8)):
+        yield
+
+
+@contextmanager
+def _in_force(settings: Arithmetic) -> Iterator[None]:
+    token = _ARITHMETIC.set(settings)
     try:
         yield
     finally:
@@ -65,7 +99,8 @@ def _has_onednn_linear() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _is_intel() -> bool:
+def is_intel() -> bool:
+    """Say whether this is a processor of Intel's."""
     try:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -76,7 +111,7 @@ def _is_intel() -> bool:
 # on Intel's MKL's is as fast, and twice that where a factor is transposed. The operator is private, hence the test
 # for it, and has no derivative, hence only inside our own autograd functions.
 _ONEDNN = _has_onednn_linear()
-_ONEDNN_FLOAT32 = _ONEDNN and not _is_intel()
+_ONEDNN_FLOAT32 = _ONEDNN and not is_intel()
 
 
 def _has_blocks(dtype: torch.dtype) -> bool:
@@ -196,6 +231,8 @@ class _Product(torch.autograd.Function):
 def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute ``inputs @ weight^T + bias`` ([.., k], [m, k], [m] -> [.., m]) in the arithmetic in force."""
     settings = current()
+    if settings.int8 and not torch.is_grad_enabled():
+        return Operand(weight, bias)(inputs)
     if settings.fast:
         return _Product.apply(inputs, weight, bias, settings.bf16)
     if settings.bf16:
@@ -279,19 +316,27 @@ class _Step(torch.autograd.Function):
 class _Fixed:
     """``rows @ matrix^T`` for many rows, without a derivative.
 
-    The matrix, [m, k], is rounded and laid out once: on a CPU in the blocks in which oneDNN reads it, which saves more
-    than half of the time of a product with few rows.
+    The matrix, [m, k], is rounded and laid out once: to bytes where the arithmetic says so and the processor multiplies
+    them; otherwise, on a CPU, in the blocks in which oneDNN reads it, which saves more than half of the time of a
+    product with few rows.
     """
 
-    def __init__(self, matrix: Tensor, *, bf16: bool) -> None:
-        self.matrix, self.blocks = rounded(matrix.detach(), bf16), None
-        if matrix.device.type == "cpu" and matrix.numel() > 0 and _has_blocks(self.matrix.dtype):
+    def __init__(self, matrix: Tensor, settings: Arithmetic, *, of_gates: bool) -> None:
+        matrix = matrix.detach()
+        self.bytes = None
+        if settings.int8 and eight_bit.serves(matrix, of_gates=of_gates):
+            self.bytes = ByteMatrix(matrix, of_gates=of_gates)
+        self.matrix, self.blocks = rounded(matrix, settings.bf16 and self.bytes is None), None
+        if self.bytes is None and matrix.device.type == "cpu" and matrix.numel() > 0 and _has_blocks(self.matrix.dtype):
             self.blocks = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), None)
 
     def __call__(self, parts: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
-        """Return [n, m] in the matrix' type, for rows [n, k] given as parts that stand side by side."""
+        """Return [n, m] in the type that products are made in, for rows [n, k] given as parts that stand side by side."""
+        if self.bytes is not None:
+            result = self.bytes.product(parts)
+            return result if bias is None else result.add_(bias)
         count, size = len(parts[0]), self.matrix.shape[1]
-        rows = parts[0]
+        bias, rows = None if bias is None else bias.to(self.matrix.dtype), parts[0]
         if len(parts) > 1 or rows.dtype != self.matrix.dtype:
             # in search the number of rows changes from step to step
             rows = empty_rows(rows, count, size, self.matrix.dtype, digits=3)
@@ -301,6 +346,26 @@ class _Fixed:
             return functional.linear(rows, self.matrix, bias)[:count]
         return torch.ops.mkldnn._linear_pointwise(rows, self.blocks, bias, "none", [], "")[:count]
 
+    def lstm(self, parts: Sequence[Tensor], bias: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Return h', c' [n, H] of an LSTM whose gates are the product of rows, plus a bias; and c."""
+        hidden, new = (torch.empty_like(cell, memory_format=torch.contiguous_format) for _ in range(2))
+        if self.bytes is not None:
+            self.bytes.lstm(parts, bias, cell, hidden, new)
+        else:
+            lstm_forward(self(parts), cell, hidden, new, bias=bias)
+        return hidden, new
+
+    def choose(self, rows: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the best of the softmax of the product with rows, plus a bias; see :func:`nmt.model.kernels.choose`."""
+        if self.bytes is not None:
+            return self.bytes.choose([rows], bias, count, never)
+        best, pieces = [], []
+        for part in rows.split(max(1, _LOGITS // max(1, len(bias)))):
+            found = kernels.choose(self([part]), bias, count, never)
+            best.append(found[0])
+            pieces.append(found[1])
+        return (torch.cat(best), torch.cat(pieces)) if len(best) > 1 else (best[0], pieces[0])
+
 
 class Operand:
     """A matrix that many steps multiply by: prepared once, its gradient computed once.
@@ -309,32 +374,45 @@ class Operand:
     matrix`` ([.., m] -> [.., k]). A matrix of three axes [B, m, k] belongs to the sentences of a batch, row by row, and
     stays in its own type: such products are small, and their results go through a softmax.
 
-    Made where no gradients are wanted (search), a matrix of two axes is rounded and laid out for its products once.
+    Made where no gradients are wanted (search), a matrix of two axes is rounded and laid out for its products once, or
+    found among what the arithmetic in force has prepared.
 
     Args:
-        matrix: [m, k], or [B, m, k] with one matrix a sentence.
+        matrix: [m, k], or [B, m, k] with one matrix a sentence; or matrices [m, ..] that stand side by side.
         bias: [m], added to the result; for two axes only.
         transposed: which of the two products a call computes.
+        of_gates: the matrix gives the gates of an LSTM, for :meth:`lstm` alone.
     """
 
-    def __init__(self, matrix: Tensor, bias: Tensor | None = None, *, transposed: bool = True) -> None:
-        settings = current()
-        self.matrix = matrix
+    def __init__(
+        self,
+        matrix: Tensor | Sequence[Tensor],
+        bias: Tensor | None = None,
+        *,
+        transposed: bool = True,
+        of_gates: bool = False,
+    ) -> None:
+        settings, parts = current(), [matrix] if isinstance(matrix, Tensor) else list(matrix)
         self.bias = bias
         self.transposed = transposed
-        self._bf16 = settings.bf16 and matrix.dim() == 2
+        self._bf16 = settings.bf16 and parts[0].dim() == 2
         self._ledger = self._fixed = None
+        if settings.fast and not torch.is_grad_enabled() and parts[0].dim() == 2:
+            self._fixed = _prepared(parts, settings, transposed=transposed, of_gates=of_gates)
+        self._parts = parts
         if settings.fast and torch.is_grad_enabled():
-            self._ledger = _Ledger(matrix, bf16=self._bf16, transposed=transposed)
-            self._anchor = _Anchor.apply(matrix, self._ledger)
-        elif settings.fast and matrix.dim() == 2:
-            self._fixed = _Fixed(matrix if transposed else matrix.t(), bf16=self._bf16)
+            self._ledger = _Ledger(self.matrix, bf16=self._bf16, transposed=transposed)
+            self._anchor = _Anchor.apply(self.matrix, self._ledger)
+
+    @cached_property
+    def matrix(self) -> Tensor:
+        """The matrix, whole."""
+        return self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts, 1)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Multiply ``rows``; see the class."""
         if self._fixed is not None and not torch.is_grad_enabled():
-            bias = None if self.bias is None else self.bias.detach().to(self._fixed.matrix.dtype)
-            result = self._fixed([_flat(rows)], bias).to(rows.dtype)
+            result = self._fixed([_flat(rows)], None if self.bias is None else self.bias.detach()).to(rows.dtype)
             return result.view(*rows.shape[:-1], result.shape[1])
         result = self._plain(rows) if self._ledger is None else _Step.apply(rows, self._anchor, self._ledger)
         return result if self.bias is None else result + self.bias
@@ -346,7 +424,28 @@ class Operand:
         """
         return None if self._fixed is None or torch.is_grad_enabled() else self._fixed(parts)
 
+    def lstm(self, parts: Sequence[Tensor], cell: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return h', c' [n, H] of an LSTM whose gates are the product of rows [n, k], given as parts; c [n, H].
+
+        None where gradients are wanted, or plain arithmetic.
+        """
+        if self._fixed is None or torch.is_grad_enabled():
+            return None
+        assert self.bias is not None
+        return self._fixed.lstm(parts, self.bias.detach(), cell)
+
+    def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the best of the softmax of each row's [n, k] product; see :func:`nmt.model.kernels.choose`.
+
+        None where gradients are wanted, or plain arithmetic, and where there is nothing to do it with.
+        """
+        if self._fixed is None or torch.is_grad_enabled() or self.bias is None or not kernels.serves(self.bias):
+            return None
+        return self._fixed.choose(rows, self.bias.detach(), min(count, len(self.bias)), never)
+
     def _plain(self, rows: Tensor) -> Tensor:
+        if self.matrix.dim() == 3 and not torch.is_grad_enabled():
+            return (compare if self.transposed else average)(rows, self.matrix)
         matrix = self.matrix.transpose(-1, -2) if self.transposed else self.matrix
         if self._bf16:
             return (rows.bfloat16() @ matrix.bfloat16()).to(rows.dtype)
@@ -355,6 +454,21 @@ class Operand:
     def select(self, sentences: Tensor) -> "Operand":
         """Return the operand of some of the batch's sentences ([B'] indices); for three axes only."""
         return Operand(self.matrix.index_select(0, sentences), transposed=self.transposed)
+
+
+def _prepared(parts: Sequence[Tensor], settings: Arithmetic, *, transposed: bool, of_gates: bool) -> _Fixed:
+    """Return matrices [m, ..] side by side as laid out for products, of before where that is kept."""
+    kept = settings.prepared if all(isinstance(part, nn.Parameter) for part in parts) else None
+    key = (*(id(part) for part in parts), settings.bf16, settings.int8, transposed, of_gates)
+    versions = [] if kept is None else [part._version for part in parts]
+    if kept is not None and key in kept and kept[key][1] == versions:
+        return kept[key][2]
+    matrix = parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
+    made = _Fixed(matrix if transposed else matrix.t(), settings, of_gates=of_gates)
+    if kept is not None:
+        # the parameters too: while they are held nothing else has their place
+        kept[key] = parts, versions, made
+    return made
 
 
 class Linear(nn.Module):

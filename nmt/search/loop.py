@@ -41,8 +41,8 @@ class Predict(Protocol):
         """Return log-probabilities [B', K, V], which may be overwritten."""
         ...
 
-    def best(self, sentences: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return the ``count`` best log-probabilities [B', K, C] and their pieces, or None where that is no shorter.
+    def best(self, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the ``count`` best log-probabilities [B, K, C] and their pieces, or None where that is no shorter.
 
         The pieces ``never`` [m] are not among them, but for the last places, at minus infinity.
         """
@@ -237,17 +237,15 @@ def _choose(
     Where so many ``candidates`` of each hypothesis are enough, and nothing is excluded but what always is, the rest is
     not made.
     """
-    few = None if constraints.bind(length) else candidates
+    best = None if candidates is None or constraints.bind(length) else predict.best(candidates, constraints.forbidden)
+    if best is not None:
+        log_probs, tokens = best
+        return pick(choose(log_probs, live.scores), tokens)
     count, beams = live.tokens.shape
     sentences = count if rows is None else max(1, rows // beams)
     choices = []
     for start in range(0, count, sentences):
         part = slice(start, start + sentences)
-        best = None if few is None else predict.best(part, few, constraints.forbidden)
-        if best is not None:
-            log_probs, tokens = best
-            choices.append(pick(choose(log_probs, live.scores[part]), tokens))
-            continue
         log_probs = predict(part)
         prefixes = None if live.prefixes is None else live.prefixes[part]
         constraints.apply(log_probs, length=length, limits=live.limits[part], prefixes=prefixes)

@@ -1,13 +1,14 @@
 """Bahdanau's wiring."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from nmt.model.attention import Attended, Attention
-from nmt.model.decoder.base import Decoded, Decoder, DecoderState, join, words_by_step
+from nmt.model.decoder.base import Decoded, Decoder, DecoderState, ReadWord, join, words_by_step
 from nmt.model.decoder.self_attention import NoSelfAttention
 from nmt.model.encoder.base import Encoded
 from nmt.model.recurrence import FedContexts, FirstQuery, run
@@ -30,8 +31,8 @@ class AttendThenUpdate(Decoder):
         state = super().start(encoded)
         return self._look_back(state.top, state)
 
-    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
-        attended, after, read_state = self._advance(projected, state)
+    def _step(self, read: ReadWord, embedded: Tensor, state: DecoderState) -> Decoded:
+        attended, after, read_state = self._advance(read, state)
         return self._read(read_state, embedded, attended, after)
 
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
@@ -62,13 +63,13 @@ class AttendThenUpdate(Decoder):
     def _by_steps(self, embedded: Tensor, state: DecoderState) -> Decoded:
         steps, read_states = [], []
         for projected in words_by_step(self.project, embedded):
-            attended, state, read_state = self._advance(projected, state)
+            attended, state, read_state = self._advance(partial(state.recurrence.read_projected, projected), state)
             steps.append(attended)
             read_states.append(read_state)
         return self._read(torch.cat(read_states, 1), embedded, join(steps), state)
 
-    def _advance(self, projected: Tensor, state: DecoderState) -> tuple[Attended, DecoderState, Tensor]:
+    def _advance(self, read: ReadWord, state: DecoderState) -> tuple[Attended, DecoderState, Tensor]:
         """Return what was read, the next state, and the state that the readout reads."""
         attended = self.attention(state.top, state.memory, state.position, state.attention)
-        after = replace(self._update(projected, attended.context, state), attention=attended.state)
+        after = replace(self._update(read, attended.context, state), attention=attended.state)
         return attended, after, state.top if self.readout.reads_query else after.top

@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,9 @@ from nmt.model.products import Operand, current
 
 log = logging.getLogger(__name__)
 
+ReadWord = Callable[[Tensor | None, CellState], CellState]
+"""(what is fed, state of the first layer) -> its state after a word that is known."""
+
 
 class Recurrence:
     """What the steps of one recurrence use, each prepared once, when first used: shared operands, and dropout masks.
@@ -33,19 +36,19 @@ class Recurrence:
         self._decoder = decoder
 
     @cached_property
-    def advance(self) -> tuple[Advance, ...]:
-        """Of each layer, its step function."""
-        return tuple(cell.prepare() for cell in self._decoder.cells)  # pyright: ignore
+    def read_projected(self) -> Advance:
+        """The first layer's step function, for a word whose projection has been made with others'."""
+        return self._decoder.cells[0].prepare()  # pyright: ignore
 
     @cached_property
-    def words(self) -> Operand:
-        """The product of the first layer with a word read alone."""
-        return self._decoder.cells[0].input.prepare()  # pyright: ignore
+    def read_word(self) -> Advance:
+        """The first layer's step function, for a word alone."""
+        return self._decoder.cells[0].prepare_whole()  # pyright: ignore
 
     @cached_property
-    def project(self) -> tuple[Operand, ...]:
-        """Of each layer above the first, the product with its input from below."""
-        return tuple(cell.input.prepare() for cell in self._decoder.cells[1:])  # pyright: ignore
+    def upper(self) -> tuple[Advance, ...]:
+        """Of each layer above the first, its step function."""
+        return tuple(cell.prepare_whole() for cell in self._decoder.cells[1:])  # pyright: ignore
 
     @cached_property
     def between(self) -> tuple[Drop, ...]:
@@ -107,8 +110,14 @@ class DecoderState:
         first = torch.arange(len(beams), device=beams.device) if sentences is None else sentences
         rows = (first.unsqueeze(1) * count + beams).flatten()
 
+        picked: dict[tuple[int, ...], Tensor] = {}
+
         def pick(tensor: Tensor) -> Tensor:
-            return tensor.flatten(0, 1).index_select(0, rows).view(*beams.shape, *tensor.shape[2:])
+            # a hidden state may be the top too
+            place = tensor.data_ptr(), *tensor.shape, *tensor.stride()
+            if place not in picked:
+                picked[place] = tensor.flatten(0, 1).index_select(0, rows).view(*beams.shape, *tensor.shape[2:])
+            return picked[place]
 
         return replace(
             self,
@@ -239,11 +248,11 @@ class Decoder(nn.Module, ABC):
 
     def step(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read one word a hypothesis, embedded [B, K, E]."""
-        return self._step(state.recurrence.words(embedded), embedded, state)
+        return self._step(partial(state.recurrence.read_word, embedded), embedded, state)
 
     @abstractmethod
-    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
-        """One step with the word's projection [B, K, G * H] already made."""
+    def _step(self, read: ReadWord, embedded: Tensor, state: DecoderState) -> Decoded:
+        """One step; the first layer reads the word by ``read``."""
 
     @abstractmethod
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
@@ -298,15 +307,14 @@ class Decoder(nn.Module, ABC):
         """Return what is fed at the first step."""
         return None
 
-    def _update(self, projected: Tensor, feed: Tensor | None, state: DecoderState) -> DecoderState:
-        """Advance all layers by one step, and look back."""
+    def _update(self, read: ReadWord, feed: Tensor | None, state: DecoderState) -> DecoderState:
+        """Advance all layers by one step, the first as ``read`` does, and look back."""
         use = state.recurrence
-        layers = [use.advance[0](projected, feed, state.layers[0])]
+        layers = [read(feed, state.layers[0])]
         output = layers[0][0]
-        upper = zip(use.between, use.project, use.advance[1:], state.layers[1:], strict=True)
-        for drop, project, advance, old in upper:
+        for drop, advance, old in zip(use.between, use.upper, state.layers[1:], strict=True):
             below = drop(output)
-            layers.append(advance(project(below), None, old))
+            layers.append(advance(below, None, old))
             output = layers[-1][0] + below if self.residual else layers[-1][0]
         return replace(self._look_back(output, state), layers=tuple(layers), position=state.position + 1)
 

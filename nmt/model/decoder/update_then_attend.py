@@ -1,13 +1,14 @@
 """Luong's wiring."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from nmt.model.attention import Attended
-from nmt.model.decoder.base import Decoded, Decoder, DecoderState, join, words_by_step
+from nmt.model.decoder.base import Decoded, Decoder, DecoderState, ReadWord, join, words_by_step
 from nmt.model.decoder.readout import Readout
 from nmt.model.recurrence import FedReadouts, Read, run
 
@@ -34,8 +35,8 @@ class UpdateThenAttend(Decoder):
     def _first_feed(self, like: Tensor) -> Tensor | None:
         return like.new_zeros(*like.shape[:-1], self.readout.size) if self.input_feeding else None
 
-    def _step(self, projected: Tensor, embedded: Tensor, state: DecoderState) -> Decoded:
-        after = self._update(projected, state.feed, state)
+    def _step(self, read: ReadWord, embedded: Tensor, state: DecoderState) -> Decoded:
+        after = self._update(read, state.feed, state)
         attended = self.attention(after.top, state.memory, state.position, state.attention)
         after = replace(after, attention=attended.state)
         decoded = self._read(after.top, embedded, attended, after)
@@ -61,7 +62,8 @@ class UpdateThenAttend(Decoder):
     def _by_steps(self, embedded: Tensor, state: DecoderState) -> Decoded:
         steps = []
         for t, projected in enumerate(words_by_step(self.project, embedded)):
-            steps.append(self._step(projected, embedded[:, t : t + 1], state))
+            read = partial(state.recurrence.read_projected, projected)
+            steps.append(self._step(read, embedded[:, t : t + 1], state))
             state = steps[-1].state
         return Decoded(
             readouts=torch.cat([step.readouts for step in steps], 1),

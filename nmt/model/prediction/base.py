@@ -38,16 +38,15 @@ class NextTokens:
         """Return log-probabilities [B', Q, V], which may be overwritten; each sentence is asked for once."""
         return self._log_probs(sentences)
 
-    def best(self, sentences: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return the best of each distribution without making it whole; None where that cannot be done.
+    def best(self, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the best of all distributions without making them whole; None where that cannot be done.
 
         Args:
-            sentences: a slice of the batch.
             count: how many are wanted, at most V.
             never: [m] ids that are not among them, but for the last places, at minus infinity.
 
         Returns:
-            Log-probabilities [B', Q, count], best first, and ids.
+            Log-probabilities [B, Q, count], best first, and ids.
         """
         return None
 

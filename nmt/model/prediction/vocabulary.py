@@ -8,7 +8,6 @@ from torch import Tensor
 from nmt.model.cross_entropy import linear_cross_entropy
 from nmt.model.decoder import Decoded
 from nmt.model.embedding import OutputLayer
-from nmt.model.kernels import choose, serves
 from nmt.model.prediction.base import Losses, NextTokens, Prediction
 from nmt.model.prediction.rows import Rows
 from nmt.model.products import Operand
@@ -27,14 +26,10 @@ class _Softmax(NextTokens):
         super().__init__(lambda sentences: torch.log_softmax(output(readouts[sentences]), dim=-1))
         self._readouts, self._output = readouts, output
 
-    def best(self, sentences: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+    def best(self, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the best of each; see :meth:`NextTokens.best`."""
-        readouts, bias = self._readouts[sentences], self._output.bias
-        logits = None if bias is None or not serves(bias) else self._output.low(readouts.flatten(0, 1))
-        if logits is None or bias is None:
-            return None
-        found = choose(logits, bias, min(count, len(bias)), never)
-        return tuple(part.view(*readouts.shape[:2], -1) for part in found)  # pyright: ignore
+        found = self._output.choose(self._readouts.flatten(0, 1), count, never)
+        return None if found is None else tuple(part.view(*self._readouts.shape[:2], -1) for part in found)  # pyright: ignore
 
 
 @final

@@ -1,0 +1,352 @@
+/* Products with a matrix of 8 bits an element, for search; eight_bit.py says what each computes and calls them.
+ *
+ * Of a matrix [columns, inner] a panel holds 64 rows, which give 64 columns of a product, as [inner / 4][64][4] bytes: each
+ * element over its row's scale, plus 128, since the processor multiplies bytes without a sign by bytes with one. What that
+ * adds to a product, 128 times the sum of the other factor, is taken away again. Beyond the last column scales are 0;
+ * `inner` is a multiple of 4, what lies beyond a row's last element 0. */
+
+#include "kernels.h"
+
+#ifdef __AVX512VNNI__
+
+#include <immintrin.h>
+
+/* rows of float32, given as parts that stand side by side; the widths of all but the last are multiples of 4 */
+#define PARTS 4
+typedef struct {
+    int64_t count;
+    struct { const float *values; int64_t stride, width; } terms[PARTS];
+} Parts;
+
+/* the same in 8 bits: bytes [room, inner], and of each part of each row its scale, and what the 128 adds, [parts, room]; there
+ * is room for whole tiles of rows */
+typedef struct {
+    int64_t count, room, inner, parts, ends[PARTS];
+    int8_t *bytes;
+    float *scales;
+    int32_t *excesses;
+} Rows;
+
+#define PANEL BLOCK
+#define TILE 6
+/* of a vocabulary's logits, so many rows at a time, which the cache holds until their best are chosen */
+#define CHUNK (8 * TILE)
+
+int64_t multiplies_bytes(void) { return 1; }
+
+static Rows new_rows(const Parts *parts, int64_t count, int64_t inner) {
+    int64_t room = (count + TILE - 1) / TILE * TILE;
+    Rows rows = {.count = count, .room = room, .inner = inner, .parts = parts->count};
+    int64_t end = 0;
+    for (int64_t n = 0; n < parts->count; n++) rows.ends[n] = end += parts->terms[n].width;
+    rows.ends[parts->count - 1] = inner;
+    rows.bytes = malloc(room * inner);
+    rows.scales = malloc(room * parts->count * sizeof(float));
+    rows.excesses = malloc(room * parts->count * sizeof(int32_t));
+    return rows;
+}
+
+static void free_rows(Rows *rows) { free(rows->bytes), free(rows->scales), free(rows->excesses); }
+
+static void quantize_part(const float *values, int64_t width, int64_t room, int8_t *bytes, float *scale, int32_t *excess) {
+    float largest = 0, odd = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : odd)
+    for (int64_t j = 0; j < width; j++) {
+        float size = fabsf(values[j]);
+        largest = size > largest ? size : largest;
+        /* 0, but not a number where the value is none, or infinite */
+        odd += values[j] * 0;
+    }
+    float factor = largest > 0 ? 127 / largest : 0;
+    int32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < width; j++) {
+        int32_t whole = (int32_t)__builtin_rintf(values[j] * factor);
+        bytes[j] = (int8_t)whole;
+        sum += whole;
+    }
+    for (int64_t j = width; j < room; j++) bytes[j] = 0;
+    *scale = odd == 0 ? largest / 127 : NAN;
+    *excess = 128 * sum;
+}
+
+/* called by every thread of a team */
+static void quantize(const Parts *parts, Rows *rows) {
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < rows->count; i++)
+        for (int64_t n = 0, start = 0; n < rows->parts; start = rows->ends[n++])
+            quantize_part(parts->terms[n].values + i * parts->terms[n].stride, parts->terms[n].width,
+                          rows->ends[n] - start, rows->bytes + i * rows->inner + start, rows->scales + n * rows->room + i,
+                          rows->excesses + n * rows->room + i);
+}
+
+/* one row's results, of 64 columns or fewer, in four vectors of sums */
+typedef struct {
+    int64_t part, stride, columns;
+    const float *scales, *bias;
+    float *results;
+} Place;
+
+static inline void finish(const Rows *rows, int64_t row, int64_t i, __m512i a, __m512i b, __m512i c, __m512i d, Place to) {
+    __m512i sums[4] = {a, b, c, d}, excess = _mm512_set1_epi32(rows->excesses[to.part * rows->room + row + i]);
+    __m512 scale = _mm512_set1_ps(rows->scales[to.part * rows->room + row + i]);
+    float *result = to.results + i * to.stride;
+    for (int64_t n = 0; n < 4; n++) {
+        int64_t left = to.columns - 16 * n;
+        __mmask16 within = left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0;
+        __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sums[n], excess)), scale);
+        __m512 added = to.part   ? _mm512_maskz_loadu_ps(within, result + 16 * n)
+                       : to.bias ? _mm512_loadu_ps(to.bias + 16 * n)
+                                 : _mm512_setzero_ps();
+        _mm512_mask_storeu_ps(result + 16 * n, within, _mm512_fmadd_ps(value, _mm512_loadu_ps(to.scales + 16 * n), added));
+    }
+}
+
+/* keeps 24 sums in registers, of which callers want some too */
+#define ALONE __attribute__((noinline))
+#define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
+
+/* the first `count` of six rows times what a panel has from `start` to `end`; added to a bias, if there is one, or to the
+ * results of the parts before */
+static ALONE void tile(const Rows *rows, int64_t first, int64_t count, const uint8_t *panel, int64_t start, int64_t end,
+                       Place to) {
+    int64_t inner = rows->inner;
+    const int8_t *bytes = rows->bytes + first * inner;
+    /* in variables of their own: compilers leave arrays in memory when it suits them */
+#define DECLARE(i) __m512i a##i = _mm512_setzero_si512(), b##i = a##i, c##i = a##i, d##i = a##i;
+    EACH_ROW(DECLARE)
+    for (int64_t k = start; k < end; k += 4) {
+        const uint8_t *quads = panel + k * PANEL;
+        __m512i w = _mm512_loadu_si512(quads), x = _mm512_loadu_si512(quads + 64), y = _mm512_loadu_si512(quads + 128),
+                z = _mm512_loadu_si512(quads + 192), repeated;
+        int32_t four;
+#define ADD(i)                                                                                                         \
+    memcpy(&four, bytes + i * inner + k, 4);                                                                           \
+    repeated = _mm512_set1_epi32(four);                                                                                \
+    a##i = _mm512_dpbusd_epi32(a##i, w, repeated), b##i = _mm512_dpbusd_epi32(b##i, x, repeated);                      \
+    c##i = _mm512_dpbusd_epi32(c##i, y, repeated), d##i = _mm512_dpbusd_epi32(d##i, z, repeated);
+        EACH_ROW(ADD)
+    }
+#define FINISH(i) if (i < count) finish(rows, first, i, a##i, b##i, c##i, d##i, to);
+    EACH_ROW(FINISH)
+}
+
+/* rows first .. last times a panel, plus a bias if there is one; `results` is where the first of them goes */
+static void multiply(const Rows *rows, int64_t first, int64_t last, const uint8_t *panel, const float *scales,
+                     const float *bias, float *results, int64_t stride, int64_t columns) {
+    for (; first < last; first += TILE, results += TILE * stride)
+        for (int64_t part = 0, start = 0; part < rows->parts; start = rows->ends[part++]) {
+            Place to = {part, stride, columns, scales, bias, results};
+            tile(rows, first, last - first, panel, start, rows->ends[part], to);
+        }
+}
+
+/* how many shares of the rows there are, and how large each is: several where panels are fewer than threads */
+static void share_out(int64_t count, int64_t panels, int64_t *shares, int64_t *share) {
+    int64_t threads = omp_get_num_threads();
+    *shares = panels < threads ? (threads + panels - 1) / panels : 1;
+    *share = ((count + *shares - 1) / *shares + TILE - 1) / TILE * TILE;
+}
+
+/* results [rows, columns] */
+void product_of_bytes(const Parts *parts, int64_t count, const uint8_t *panels, const float *scales, int64_t inner,
+                      int64_t columns, float *results) {
+    Rows rows = new_rows(parts, count, inner);
+    int64_t number = (columns + PANEL - 1) / PANEL;
+#pragma omp parallel if (count * inner * columns > 64 * SMALL)
+    {
+        int64_t shares, share;
+        share_out(count, number, &shares, &share);
+        quantize(parts, &rows);
+#pragma omp for schedule(static) collapse(2)
+        for (int64_t p = 0; p < number; p++)
+            for (int64_t s = 0; s < shares; s++) {
+                int64_t first = s * share, last = first + share < count ? first + share : count;
+                if (first < last)
+                    multiply(&rows, first, last, panels + p * PANEL * inner, scales + p * PANEL, 0,
+                             results + first * columns + p * PANEL, columns, columns - p * PANEL);
+            }
+    }
+    free_rows(&rows);
+}
+
+/* `exponential` of 16 numbers; beyond 87 either way it is that of 87, since smaller ones slow the processor down */
+static inline __m512 exponentials(__m512 x) {
+    /* of a number and none, the second is taken */
+    x = _mm512_min_ps(_mm512_set1_ps(87.0f), _mm512_max_ps(_mm512_set1_ps(-87.0f), x));
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), _MM_FROUND_TO_NEAREST_INT);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fmadd_ps(n, _mm512_set1_ps(2.12194440e-4f), r);
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1.9875691500e-4f), r, _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_fmadd_ps(_mm512_mul_ps(p, r), r, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* sigmoid(a) tanh(b) = (1 - e^-2b) / ((1 + e^-a) (1 + e^-2b)) */
+static inline __m512 gated(__m512 a, __m512 b) {
+    __m512 one = _mm512_set1_ps(1.0f), of_a = exponentials(_mm512_sub_ps(_mm512_setzero_ps(), a));
+    __m512 of_b = exponentials(_mm512_mul_ps(_mm512_set1_ps(-2.0f), b));
+    return _mm512_div_ps(_mm512_sub_ps(one, of_b), _mm512_mul_ps(_mm512_add_ps(one, of_a), _mm512_add_ps(one, of_b)));
+}
+
+/* one step of an LSTM: h', c' [rows, units] of c and of what the products give; a panel is the gates i, f, o, g of 16 units */
+void lstm_of_bytes(const Parts *parts, int64_t count, const uint8_t *panels, const float *scales, const float *bias,
+                   int64_t inner, int64_t units, const float *cells, float *hiddens, float *news) {
+    Rows rows = new_rows(parts, count, inner);
+    int64_t number = units / 16;
+#pragma omp parallel if (count * inner * units > 16 * SMALL)
+    {
+        int64_t shares, share;
+        share_out(count, number, &shares, &share);
+        quantize(parts, &rows);
+#pragma omp for schedule(static) collapse(2)
+        for (int64_t p = 0; p < number; p++)
+            for (int64_t s = 0; s < shares; s++) {
+                int64_t last = (s + 1) * share < count ? (s + 1) * share : count;
+                for (int64_t first = s * share; first < last; first += TILE) {
+                    float sums[TILE * PANEL];
+                    int64_t after = first + TILE < last ? first + TILE : last;
+                    multiply(&rows, first, after, panels + p * PANEL * inner, scales + p * PANEL, bias + p * PANEL, sums,
+                             PANEL, PANEL);
+                    for (int64_t i = first; i < after; i++) {
+                        const float *sum = sums + (i - first) * PANEL;
+                        int64_t place = i * units + 16 * p;
+                        __m512 kept = exponentials(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_loadu_ps(sum + 16)));
+                        kept = _mm512_div_ps(_mm512_loadu_ps(cells + place), _mm512_add_ps(_mm512_set1_ps(1.0f), kept));
+                        __m512 new = _mm512_add_ps(kept, gated(_mm512_loadu_ps(sum), _mm512_loadu_ps(sum + 48)));
+                        _mm512_storeu_ps(news + place, new);
+                        _mm512_storeu_ps(hiddens + place, gated(_mm512_loadu_ps(sum + 32), new));
+                    }
+                }
+            }
+    }
+    free_rows(&rows);
+}
+
+/* what a thread found in its part of the vocabulary: of each row the sum of e^(z - largest), and its `count` best */
+typedef struct {
+    float *largest, *totals, *best;
+    int64_t *pieces;
+} Found;
+
+/* the largest of a panel's 64 logits, and the sum of e^(z - largest) */
+static inline void sum_up(const float *logits, float *largest, float *total) {
+    __m512 a = _mm512_loadu_ps(logits), b = _mm512_loadu_ps(logits + 16), c = _mm512_loadu_ps(logits + 32),
+           d = _mm512_loadu_ps(logits + 48);
+    *largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
+    __m512 top = _mm512_set1_ps(*largest);
+    a = _mm512_add_ps(exponentials(_mm512_sub_ps(a, top)), exponentials(_mm512_sub_ps(b, top)));
+    c = _mm512_add_ps(exponentials(_mm512_sub_ps(c, top)), exponentials(_mm512_sub_ps(d, top)));
+    *total = _mm512_reduce_add_ps(_mm512_add_ps(a, c));
+}
+
+/* of one row, whose panels' maxima and sums are known */
+static void choose_among(float *row, int64_t panels, int64_t before, const int64_t *never, int64_t nevers, int64_t count,
+                         float *maxima, const float *sums, float *largest, float *total, float *best, int64_t *pieces) {
+    float top = -INFINITY, all = 0;
+    for (int64_t b = 0; b < panels; b++) top = maxima[b] > top ? maxima[b] : top;
+#pragma omp simd reduction(+ : all)
+    for (int64_t b = 0; b < panels; b++) all += sums[b] * exponential(maxima[b] - top);
+    *largest = top, *total = all;
+    for (int64_t n = 0; n < nevers; n++)
+        if (never[n] >= before && never[n] < before + panels * PANEL) {
+            int64_t block = (never[n] - before) / PANEL;
+            row[never[n] - before] = -INFINITY;
+            maxima[block] = largest_of(row + block * PANEL);
+        }
+    for (int64_t n = 0; n < count; n++) {
+        int64_t block = 0, piece = 0;
+        for (int64_t b = 1; b < panels; b++) block = maxima[b] > maxima[block] ? b : block;
+        float *values = row + block * PANEL;
+        while (piece < PANEL - 1 && values[piece] != maxima[block]) piece++;
+        best[n] = maxima[block], pieces[n] = before + block * PANEL + piece;
+        values[piece] = -INFINITY;
+        maxima[block] = largest_of(values);
+    }
+}
+
+/* the `count` best of all threads, each of which has its own best first; of equal ones that of the lower piece */
+static void join(const Found *found, int64_t threads, int64_t rows, int64_t row, int64_t columns, int64_t count,
+                 float *log_probs, int64_t *pieces) {
+    int64_t places[threads];
+    float top = -INFINITY, total = 0;
+    /* a thread without a part has found nothing */
+    for (int64_t t = 0; t < threads; t++) {
+        places[t] = found[t].best ? 0 : count;
+        top = found[t].best && found[t].largest[row] > top ? found[t].largest[row] : top;
+    }
+    for (int64_t t = 0; t < threads; t++)
+        if (found[t].best) total += found[t].totals[row] * exponential(found[t].largest[row] - top);
+    for (int64_t n = 0; n < count; n++) {
+        int64_t chosen = -1;
+        float value = -INFINITY;
+        for (int64_t t = 0; t < threads; t++) {
+            if (places[t] == count) continue;
+            float candidate = found[t].best[row * count + places[t]];
+            if (chosen < 0 || candidate > value) value = candidate, chosen = t;
+        }
+        int64_t piece = found[chosen].pieces[row * count + places[chosen]++];
+        log_probs[n] = value - top - logf(total);
+        /* beyond the last where nothing is a number */
+        pieces[n] = piece < columns ? piece : columns - 1;
+    }
+}
+
+/* the `count` largest of the log-probabilities of each row's logits, best first, but for those of the pieces in never */
+void choose_of_bytes(const Parts *parts, int64_t rows_count, const uint8_t *panels, const float *scales, const float *bias,
+                     int64_t inner, int64_t columns, const int64_t *never, int64_t nevers, int64_t count,
+                     float *log_probs, int64_t *pieces) {
+    Rows rows = new_rows(parts, rows_count, inner);
+    int64_t number = (columns + PANEL - 1) / PANEL, most = omp_get_max_threads();
+    Found *found = calloc(most, sizeof(Found));
+#pragma omp parallel
+    {
+        int64_t threads = omp_get_num_threads(), own = omp_get_thread_num();
+        int64_t first = number * own / threads, last = number * (own + 1) / threads, size = (last - first) * PANEL;
+        quantize(parts, &rows);
+        if (first < last) {
+            Found mine = {malloc(rows_count * sizeof(float)), malloc(rows_count * sizeof(float)),
+                          malloc(rows_count * count * sizeof(float)), malloc(rows_count * count * sizeof(int64_t))};
+            int64_t panels_here = last - first;
+            float *logits = malloc(CHUNK * (size + 2 * panels_here) * sizeof(float));
+            float *maxima = logits + CHUNK * size, *sums = maxima + CHUNK * panels_here;
+            for (int64_t from = 0; from < rows_count; from += CHUNK) {
+                int64_t here = from + CHUNK < rows_count ? CHUNK : rows_count - from;
+                for (int64_t p = 0; p < panels_here; p++) {
+                    float *into = logits + p * PANEL;
+                    int64_t place = (first + p) * PANEL;
+                    for (int64_t i = 0; i < here; i += TILE) {
+                        int64_t after = i + TILE < here ? i + TILE : here;
+                        multiply(&rows, from + i, from + after, panels + place * inner, scales + place, bias + place,
+                                 into + i * size, size, PANEL);
+                        for (int64_t k = i; k < after; k++)
+                            sum_up(into + k * size, maxima + k * panels_here + p, sums + k * panels_here + p);
+                    }
+                }
+                for (int64_t i = 0; i < here; i++)
+                    choose_among(logits + i * size, panels_here, first * PANEL, never, nevers, count,
+                                 maxima + i * panels_here, sums + i * panels_here, mine.largest + from + i,
+                                 mine.totals + from + i, mine.best + (from + i) * count, mine.pieces + (from + i) * count);
+            }
+            free(logits);
+            found[own] = mine;
+        }
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < rows_count; i++)
+            join(found, threads, rows_count, i, columns, count, log_probs + i * count, pieces + i * count);
+    }
+    for (int64_t t = 0; t < most; t++) free(found[t].largest), free(found[t].totals), free(found[t].best), free(found[t].pieces);
+    free(found);
+    free_rows(&rows);
+}
+
+#else
+
+int64_t multiplies_bytes(void) { return 0; }
+
+#endif

@@ -1,0 +1,63 @@
+/* What the functions in C share: bfloat16, e^x and what is made of it, sizes. */
+
+#ifndef NMT_KERNELS_H
+#define NMT_KERNELS_H
+
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef uint16_t bfloat16;
+
+static inline float from_bfloat16(bfloat16 x) {
+    union { uint32_t bits; float value; } wide = {(uint32_t)x << 16};
+    return wide.value;
+}
+
+/* to the nearest, ties to even; NaN stays NaN */
+static inline bfloat16 to_bfloat16(float x) {
+    union { float value; uint32_t bits; } wide = {x};
+    uint32_t rounded = wide.bits + 0x7fff + ((wide.bits >> 16) & 1);
+    return x != x ? 0x7fc0 : (bfloat16)(rounded >> 16);
+}
+
+static inline float from_float(float x) { return x; }
+static inline float to_float(float x) { return x; }
+
+/* 2^n e^r with |r| <= log(2) / 2, e^r by Cephes' polynomial: to 1e-7 of its value, 0 below the normal numbers; NaN stays
+ * NaN. Both comparisons are written as the processor has them, so that loops over this have no branches. */
+static inline float exponential(float x) {
+    /* n = -127, as what is below has, makes the power 0 */
+    x = -88.1f > x ? -88.1f : x;
+    x = 88.0f < x ? 88.0f : x;
+    float n = __builtin_rintf(x * 1.44269504088896341f);
+    /* log(2) in two parts, the first of which times n is exact */
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    union { int32_t bits; float value; } power = {((int32_t)n + 127) << 23};
+    return (p * r * r + r + 1.0f) * power.value;
+}
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+static inline float tangent(float x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
+
+/* fewer elements than this are not worth a second thread */
+#define SMALL 8192
+
+#define BLOCK 64
+
+static inline float largest_of(const float *values) {
+    float largest = -INFINITY;
+#pragma omp simd reduction(max : largest)
+    for (int64_t j = 0; j < BLOCK; j++) largest = values[j] > largest ? values[j] : largest;
+    return largest;
+}
+
+#endif
