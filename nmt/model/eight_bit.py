@@ -75,7 +75,7 @@ class ByteMatrix:
 
 
 def _by_units(gates: Tensor) -> Tensor:
-    """Return rows in the order of 16 units' gates, 16 others' gates, .., where those of all units followed each other."""
+    """Return the gates of 16 units, of 16 others, .., where there were all units' i, all units' f, .."""
     return gates.unflatten(0, (_GATES, -1, _PANEL // _GATES)).transpose(0, 1).flatten(0, 2).contiguous()
 
 

@@ -503,8 +503,7 @@ def product_of_bytes(parts: Sequence[Tensor], panels: Tensor, scales: Tensor, co
     """Return the product [n, columns] of rows with a matrix of bytes; see eight_bit.py, as for what follows.
 
     Args:
-        parts: up to four tensors [n, ..], float32, that stand side by side; the widths of all but the last are multiples
-            of four.
+        parts: up to four tensors [n, ..] that stand side by side; all widths but the last are multiples of four.
         panels: [columns / 64, inner / 4, 64, 4], rounded up.
         scales: of each column.
         columns: of the product.

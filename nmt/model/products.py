@@ -59,7 +59,7 @@ class Arithmetic:
     prepared: Prepared | None = None
 
 
-# logits that exist at a time, where the best of their softmax are chosen: 8 MiB of float32 are read again from the cache
+# logits that exist at a time, where the best are chosen: 8 MiB of float32 are read again from the cache
 _LOGITS = 2**21
 _DEFAULT = Arithmetic()
 _ARITHMETIC: ContextVar[Arithmetic] = ContextVar("arithmetic", default=_DEFAULT)
@@ -331,7 +331,7 @@ class _Fixed:
             self.blocks = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), None)
 
     def __call__(self, parts: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
-        """Return [n, m] in the type that products are made in, for rows [n, k] given as parts that stand side by side."""
+        """Return [n, m] in the type products are made in, for rows [n, k] given as parts that stand side by side."""
         if self.bytes is not None:
             result = self.bytes.product(parts)
             return result if bias is None else result.add_(bias)
@@ -356,7 +356,7 @@ class _Fixed:
         return hidden, new
 
     def choose(self, rows: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best of the softmax of the product with rows, plus a bias; see :func:`nmt.model.kernels.choose`."""
+        """Return the best of the softmax of the product plus a bias; see :func:`nmt.model.kernels.choose`."""
         if self.bytes is not None:
             return self.bytes.choose([rows], bias, count, never)
         best, pieces = [], []

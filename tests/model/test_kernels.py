@@ -210,6 +210,34 @@ def test_what_is_not_a_number_stays_visible():
     assert nll.isnan().nonzero().tolist() == [[5]] and logits[5].isnan().all()
 
 
+@pytest.mark.parametrize("asked", [1, 5])
+@pytest.mark.parametrize("size", [H, 128, 300])
+def test_products_of_each_sentence(monkeypatch, asked, size):
+    queries, keys, weights = noise(B, asked, size), noise(B, S, size, seed=1), noise(B, asked, S, seed=2)
+    weights[:, :, 4:6] = 0
+
+    def run():
+        return kernels.compare(queries, keys), kernels.average(weights, keys)
+
+    found, expected = both(monkeypatch, run)
+    for one, other in zip(found, expected, strict=True):
+        assert one.numpy() == close(other, 2e-5)
+    assert found[0][3, asked - 1, 2].item() == pytest.approx(
+        (queries[3, asked - 1] * keys[3, 2]).sum().item(), abs=1e-4
+    )
+    strange = keys.transpose(0, 1).contiguous().transpose(0, 1)
+    assert torch.equal(kernels.average(weights, strange), torch.bmm(weights, keys)), "left to torch"
+
+
+@pytest.mark.parametrize("low", LOW)
+def test_additive_scores_of_several_rows_a_sentence(monkeypatch, low):
+    products, keys, vector = noise(3 * B, H, low=low), noise(B, S, H, seed=1), noise(H, seed=2)
+    found, expected = both(monkeypatch, lambda: [kernels.additive(products, keys, vector)])
+    assert found[0].numpy() == close(expected[0], 1e-4) and found[0].shape == (3 * B, S)
+    alone = kernels.additive(products[2::3].contiguous(), keys, vector)
+    assert found[0][2::3].numpy() == close(alone, 1e-6)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (16, 16), (37, 70), (300, 33), (64, 500), (0, 5)])
 def test_flipped(shape):
     rows = torch.arange(shape[0] * shape[1]).to(torch.int16).view(torch.bfloat16).view(shape)
@@ -304,20 +332,22 @@ def looked_for_in(monkeypatch, tmp_path):
     folder = Path(kernels.__file__).parent
     (found,) = folder.glob("_kernels*")
     shutil.copy(found, tmp_path)
-    shutil.copy(folder / "kernels.c", tmp_path)
+    for name in ("kernels.h", "kernels.c", "eight_bit.c"):
+        shutil.copy(folder / name, tmp_path)
     monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
     return tmp_path
 
 
-def test_a_library_of_another_source_is_not_used(looked_for_in, caplog):
+@pytest.mark.parametrize("name", ["kernels.c", "kernels.h", "eight_bit.c"])
+def test_a_library_of_another_source_is_not_used(looked_for_in, caplog, name):
     find = kernels.library.__wrapped__
     assert find() is not None
-    with (looked_for_in / "kernels.c").open("a") as source:
+    with (looked_for_in / name).open("a") as source:
         source.write("/* changed */")
     with caplog.at_level("INFO"):
         assert find() is None
     assert "pip install it where there is a C compiler" in caplog.text
-    (looked_for_in / "kernels.c").unlink()
+    (looked_for_in / name).unlink()
     assert find() is not None, "a wheel has no source"
 
 

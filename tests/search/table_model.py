@@ -74,7 +74,7 @@ class Whole:
     def __call__(self, part: slice) -> Tensor:
         return self._predict(part)
 
-    def best(self, part: slice, count: int, never: Tensor) -> None:
+    def best(self, count: int, never: Tensor) -> None:
         return None
 
 
@@ -88,10 +88,10 @@ class TableStep:
     def __call__(self, part: slice) -> Tensor:
         return self.model.log_probs[self.keys[part]]
 
-    def best(self, part: slice, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
+    def best(self, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
         if not self.model.offers_best:
             return None
-        log_probs = self(part).index_fill(2, never, float("-inf"))
+        log_probs = self(slice(None)).index_fill(2, never, float("-inf"))
         return tuple(log_probs.topk(min(count, log_probs.size(2))))
 
 

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from nmt.errors import ConfigError
 from nmt.model.attention.base import Keys, Score
 from nmt.model.encoder.base import Encoded
+from nmt.model.kernels import additive
 from nmt.model.products import Linear, current
 from nmt.model.recurrence import AdditiveSteps
 
@@ -48,6 +49,8 @@ class AdditiveScore(Score):
         """Return scores [B, Q, S]."""
         assert isinstance(keys.sentences, Tensor) and keys.steps is not None
         projected = keys.steps(query)
+        if current().fast and not torch.is_grad_enabled():
+            return additive(projected.flatten(0, 1), keys.sentences, self.vector).view(*query.shape[:2], -1)
         if current().fast:
             return _Energies.apply(projected, keys.sentences, self.vector)
         return torch.tanh(projected.unsqueeze(2) + keys.sentences.unsqueeze(1)) @ self.vector

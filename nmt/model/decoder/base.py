@@ -17,7 +17,7 @@ from nmt.model.decoder.readout import Read, Readout
 from nmt.model.decoder.self_attention import CausalSelfAttention, LookBack, NoSelfAttention, Past
 from nmt.model.dropout import Drop, Dropout
 from nmt.model.encoder.base import Encoded
-from nmt.model.products import Operand, current
+from nmt.model.products import current
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,232 @@
+"""Search with weights of 8 bits: the functions in C against loops, and whole searches against those in float32."""
+
+import numpy as np
+import pytest
+import torch
+from reference import eight_bit as reference
+from toys import SOURCE_SIZE, close, configuration, toy_batch
+
+from nmt.assemble import build_model
+from nmt.model import arithmetic, eight_bit, kernels, searching
+from nmt.model.eight_bit import ByteMatrix
+from nmt.model.products import Operand
+from nmt.search import SearchOptions, search
+
+pytestmark = pytest.mark.skipif(
+    not kernels.multiplies_bytes(), reason="no AVX-512 VNNI, or nmt/model/eight_bit.c is not compiled here"
+)
+# rows of a tile or less, of several tiles and some more
+COUNTS = [1, 5, 6, 7, 23]
+WIDTHS = [(70,), (64, 7), (8, 33), (4, 8, 24, 31)]
+
+
+def noise(*shape, seed=0, scale=1.0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def parts_of(count, widths):
+    # of very different sizes, as embeddings and states are; views of wider rows, as in buffers
+    return [noise(count, 2 * width, seed=width)[:, width:] * 10.0**-place for place, width in enumerate(widths)]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("widths", WIDTHS, ids=str)
+@pytest.mark.parametrize("columns", [64, 101, 192])
+def test_product(count, widths, columns):
+    parts, matrix = parts_of(count, widths), noise(columns, sum(widths), seed=1, scale=0.3)
+    matrix[3] = 0
+    found = ByteMatrix(matrix).product(parts)
+    expected = reference.product([part.double().numpy() for part in parts], matrix.double().numpy())
+    assert found.shape == (count, columns) and found.dtype == torch.float32
+    assert found.numpy() == close(expected, 1e-5)
+    assert not found[:, 3].any()
+
+
+def test_every_part_has_a_scale_of_its_own():
+    matrix, small, large = noise(64, 128, seed=1), noise(9, 64, seed=2, scale=1e-4), noise(9, 64, seed=3)
+    alone = ByteMatrix(matrix[:, :64]).product([small])
+    matrix[:, 64:] = 0
+    together = ByteMatrix(matrix).product([small, large])
+    assert together.numpy() == close(alone, 1e-6)
+
+
+@pytest.mark.parametrize("widths", [(3, 67), (1, 2, 3, 4, 60)], ids=str)
+def test_parts_that_the_processor_cannot_tell_apart_share_a_scale(widths):
+    parts = parts_of(7, widths)
+    matrix, whole = noise(64, sum(widths), seed=1), torch.cat(parts, 1)
+    assert ByteMatrix(matrix).product(parts).numpy() == close(ByteMatrix(matrix).product([whole]), 1e-6)
+
+
+def test_quantisation_errs_by_a_percent():
+    rows, matrix = noise(40, 512, seed=1), noise(300, 512, seed=2)
+    exact = rows @ matrix.t()
+    assert (ByteMatrix(matrix).product([rows]) - exact).std() < 0.015 * exact.std()
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_stays_visible_in_its_row(odd):
+    rows, matrix = noise(8, 64), ByteMatrix(noise(64, 64, seed=1))
+    rows[5, 9] = odd
+    found = matrix.product([rows])
+    assert found.isfinite().all(1).tolist() == [True] * 5 + [False] + [True] * 2
+
+
+def test_nothing_but_zeros():
+    assert not ByteMatrix(torch.zeros(64, 64)).product([noise(3, 64)]).any()
+    assert not ByteMatrix(noise(64, 64)).product([torch.zeros(3, 64)]).any()
+    assert ByteMatrix(noise(64, 64)).product([torch.zeros(0, 64)]).shape == (0, 64)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("size", [16, 48, 128])
+def test_lstm(count, size):
+    parts, matrix = parts_of(count, (8, size)), noise(4 * size, 8 + size, seed=1)
+    bias, cell = noise(4 * size, seed=2), noise(count, size, seed=3)
+    hidden, new = torch.full((2, count, size), torch.nan)
+    ByteMatrix(matrix, of_gates=True).lstm(parts, bias, cell, hidden, new)
+    gates = reference.product([part.double().numpy() for part in parts], matrix.double().numpy())
+    expected = reference.lstm(gates + bias.double().numpy(), cell.double().numpy())
+    assert hidden.numpy() == close(expected[0], 1e-5) and new.numpy() == close(expected[1], 1e-5)
+
+
+def test_gates_far_from_zero_are_shut_or_open():
+    size = 16
+    for sign in (-1, 1):
+        hidden, new = torch.empty(2, 1, size)
+        bias = torch.full((4 * size,), sign * 1e4)
+        ByteMatrix(torch.zeros(64, 64), of_gates=True).lstm(
+            [torch.zeros(1, 64)], bias, torch.full((1, size), 0.5), hidden, new
+        )
+        expected = (0.0, 0.0) if sign < 0 else (np.tanh(1.5), 1.5)
+        found = [hidden[0, 0].item(), new[0, 0].item()]
+        assert found == pytest.approx(expected, abs=1e-6)
+        assert (hidden == found[0]).all() and (new == found[1]).all()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("columns", [64, 70, 333])
+@pytest.mark.parametrize("wanted", [1, 5, 64])
+def test_choose(count, columns, wanted):
+    rows, matrix, bias = noise(count, 72), noise(columns, 72, seed=1, scale=0.2), noise(columns, seed=2)
+    never = torch.tensor([0, 3, columns - 1])
+    wanted = min(wanted, columns - 3)
+    log_probs, pieces = ByteMatrix(matrix).choose([rows], bias, wanted, never)
+    logits = reference.product([rows.double().numpy()], matrix.double().numpy()) + bias.double().numpy()
+    expected = reference.best(logits, wanted, set(never.tolist()))
+    assert log_probs.numpy() == close(expected[0], 1e-4)
+    assert np.array_equal(pieces.numpy(), expected[1])
+
+
+def test_of_equal_pieces_the_first_is_chosen_whatever_the_threads():
+    matrix = ByteMatrix(torch.zeros(300, 64))
+    found = [matrix.choose([noise(50, 64)], torch.zeros(300), 7, torch.tensor([1]))[1]]
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 2, 3, 16):
+            torch.set_num_threads(number)
+            found.append(matrix.choose([noise(50, 64)], torch.zeros(300), 7, torch.tensor([1]))[1])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(each.tolist() == [[0, 2, 3, 4, 5, 6, 7]] * 50 for each in found)
+
+
+def test_excluded_pieces_come_last_and_are_impossible():
+    log_probs, pieces = ByteMatrix(noise(64, 64)).choose([noise(3, 64)], torch.zeros(64), 64, torch.tensor([2, 5]))
+    assert (log_probs[:, 62:] == -torch.inf).all() and log_probs[:, :62].isfinite().all()
+    assert all(sorted(row.tolist()) == sorted({*range(64)} - {2, 5}) for row in pieces[:, :62])
+
+
+def test_a_row_of_nothing_that_is_a_number_has_real_pieces():
+    rows = torch.full((3, 64), torch.nan)
+    log_probs, pieces = ByteMatrix(noise(70, 64)).choose([rows], torch.zeros(70), 3, torch.empty(0, dtype=torch.long))
+    assert log_probs.isnan().all() and (pieces >= 0).all() and (pieces < 70).all()
+
+
+@pytest.mark.parametrize(
+    ("matrix", "serves"),
+    [
+        (torch.zeros(64, 64), True),
+        (torch.zeros(63, 64), False),
+        (torch.zeros(64, 63), False),
+        (torch.zeros(64, 64, dtype=torch.float64), False),
+        (torch.zeros(0, 64), False),
+    ],
+)
+def test_what_is_small_or_of_another_type_stays_as_it_is(matrix, serves):
+    assert eight_bit.serves(matrix) == serves
+    with torch.inference_mode(), arithmetic(search_int8=True), searching():
+        assert (Operand(matrix)._fixed.bytes is not None) == serves
+
+
+def test_gates_that_are_no_whole_panels_stay_as_they_are():
+    assert not eight_bit.serves(torch.zeros(4 * 20, 64), of_gates=True)
+    assert eight_bit.serves(torch.zeros(4 * 32, 64), of_gates=True)
+
+
+def test_only_a_search_takes_bytes():
+    weight, rows = torch.nn.Parameter(noise(64, 64)), noise(2, 64, seed=1)
+
+    def exact():
+        return torch.allclose(Operand(weight)(rows), rows @ weight.t(), atol=1e-4)
+
+    with arithmetic(search_int8=True):
+        with torch.inference_mode():
+            assert exact()
+            with searching():
+                assert not exact()
+        with searching():
+            assert exact(), "gradients are wanted"
+    with arithmetic(), torch.inference_mode(), searching():
+        assert exact(), "nobody asked for it"
+
+
+def translations(model, batch, *, int8, beam):
+    """What the model finds, as pieces and scores."""
+    options = SearchOptions(beam=beam, n_best=beam, max_length_offset=5)
+    with torch.inference_mode(), arithmetic(search_int8=int8), searching():
+        found = search(
+            model.step,
+            model.encode(batch.source, batch.source_lengths),
+            source_lengths=batch.source_lengths,
+            options=options,
+            bos=1,
+            eos=2,
+            forbidden=(0, 1),
+        )
+    return found
+
+
+LARGE = ("embedding.size=64", "encoder.hidden_size=64", "decoder.hidden_size=128")
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize(
+    "preset", ["none", "luong_general", "luong_concat", "bahdanau", "local_p", "cosine", "luong_location", "multi_head"]
+)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_whole_search_scores_almost_as_in_float32(preset, cell, beam):
+    torch.manual_seed(5)
+    config = configuration(f"attention={preset}", f"encoder.cell={cell}", *LARGE)
+    model = build_model(config, source_size=SOURCE_SIZE, target_size=100, joint=False).eval()
+    batch = toy_batch()
+    coarse, exact = (translations(model, batch, int8=int8, beam=beam) for int8 in (True, False))
+    differ = False
+    for found, expected in zip(coarse, exact, strict=True):
+        # an untrained model is all but indifferent, so that the pieces may differ, but not what the best are worth
+        assert found[0].score == pytest.approx(expected[0].score, abs=0.02)
+        differ |= found[0].log_prob != expected[0].log_prob
+    assert differ, "the search did not take bytes"
+
+
+def test_prepared_matrices_are_met_again_until_they_change():
+    weight, kept = torch.nn.Parameter(noise(64, 64)), {}
+    with torch.inference_mode(), arithmetic(prepared=kept):
+        first = Operand(weight)._fixed
+        assert Operand(weight)._fixed is first and len(kept) == 1
+        assert Operand(weight, transposed=False)._fixed is not first
+    with torch.no_grad():
+        weight.mul_(2)
+    with torch.inference_mode(), arithmetic(prepared=kept):
+        assert Operand(weight)._fixed is not first
+        # what is no parameter may be gone by then
+        assert Operand(weight * 1)._fixed is not None and len(kept) == 2

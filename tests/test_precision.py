@@ -1,0 +1,81 @@
+"""What products are made in: decided by capability flags, never by the clock."""
+
+import pytest
+import torch
+from composed import composed
+
+from nmt import assemble
+from nmt.assemble import ProductPrecision, resolve_precision
+from nmt.config import Precision, SearchWeights
+from nmt.errors import ConfigError
+from nmt.model.products import current
+
+CPU = torch.device("cpu")
+
+
+def decide(precision="auto", weights="auto", device=CPU):
+    config = composed()
+    config.precision, config.search.weights = Precision(precision), SearchWeights(weights)
+    return resolve_precision(config, device)
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    def put(*, amx=False, bf16=False, intel=False, vnni=False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+        monkeypatch.setattr(assemble, "is_intel", lambda: intel)
+        monkeypatch.setattr(assemble, "multiplies_bytes", lambda: vnni)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("flags", "bf16"),
+    [
+        ({"bf16": True}, True),
+        ({"bf16": True, "intel": True, "amx": True}, True),
+        # as virtual machines may show it: half as fast in bf16 as in float32
+        ({"bf16": True, "intel": True}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_auto_takes_bf16_where_it_is_faster(processor, flags, bf16):
+    processor(**flags)
+    assert decide() == ProductPrecision(bf16, search_int8=False)
+
+
+@pytest.mark.parametrize("flags", [{}, {"bf16": True, "vnni": True}], ids=str)
+def test_what_is_asked_for_is_taken(processor, flags):
+    processor(**flags)
+    assert decide("fp32") == ProductPrecision(bf16=False, search_int8=False)
+    assert decide("bf16") == ProductPrecision(bf16=True, search_int8=False)
+
+
+@pytest.mark.parametrize(
+    ("precision", "weights", "int8"),
+    [("auto", "auto", True), ("fp32", "auto", False), ("auto", "float", False), ("fp32", "int8", True)],
+)
+def test_search_takes_bytes_where_the_processor_multiplies_them(processor, precision, weights, int8):
+    processor(vnni=True)
+    assert decide(precision, weights).search_int8 == int8
+
+
+def test_bytes_are_refused_where_nothing_multiplies_them(processor):
+    processor()
+    assert not decide().search_int8
+    with pytest.raises(
+        ConfigError, match=r"search\.weights=int8 needs .* device=cpu as here; accepted here: auto, float"
+    ):
+        decide(weights="int8")
+    processor(vnni=True)
+    with pytest.raises(ConfigError, match="device=cuda as here"):
+        decide("fp32", "int8", torch.device("cuda"))
+
+
+def test_arithmetic_in_force():
+    kept = {}
+    with ProductPrecision(bf16=True, search_int8=True).arithmetic(fast=False, prepared=kept):
+        assert (current().bf16, current().search_int8, current().int8, current().fast) == (True, True, False, False)
+        assert current().prepared is kept
