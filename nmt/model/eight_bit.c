@@ -29,8 +29,8 @@ typedef struct {
 
 #define PANEL BLOCK
 #define TILE 6
-/* of a vocabulary's logits, so many rows at a time, which the cache holds until their best are chosen */
-#define CHUNK (8 * TILE)
+/* so many rows at a time meet a vocabulary, panel by panel, of which the cache holds a few */
+#define CHUNK (32 * TILE)
 
 int64_t multiplies_bytes(void) { return 1; }
 
@@ -227,120 +227,113 @@ void lstm_of_bytes(const Parts *parts, int64_t count, const uint8_t *panels, con
     free_rows(&rows);
 }
 
-/* what a thread found in its part of the vocabulary: of each row the sum of e^(z - largest), and its `count` best */
+/* what a thread finds of a row in its part of the vocabulary */
 typedef struct {
-    float *largest, *totals, *best;
+    /* sum of e^(z - origin), in 16 parts */
+    __m512 sums;
+    float origin;
+    /* the best, falling, and their pieces; minus infinity where there are none yet */
+    float *best;
     int64_t *pieces;
 } Found;
 
-/* the largest of a panel's 64 logits, and the sum of e^(z - largest) */
-static inline void sum_up(const float *logits, float *largest, float *total) {
-    __m512 a = _mm512_loadu_ps(logits), b = _mm512_loadu_ps(logits + 16), c = _mm512_loadu_ps(logits + 32),
-           d = _mm512_loadu_ps(logits + 48);
-    *largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
-    __m512 top = _mm512_set1_ps(*largest);
-    a = _mm512_add_ps(exponentials(_mm512_sub_ps(a, top)), exponentials(_mm512_sub_ps(b, top)));
-    c = _mm512_add_ps(exponentials(_mm512_sub_ps(c, top)), exponentials(_mm512_sub_ps(d, top)));
-    *total = _mm512_reduce_add_ps(_mm512_add_ps(a, c));
+static void insert(Found *found, int64_t count, float value, int64_t piece) {
+    int64_t n = count - 1;
+    for (; n > 0 && value > found->best[n - 1]; n--) found->best[n] = found->best[n - 1], found->pieces[n] = found->pieces[n - 1];
+    found->best[n] = value, found->pieces[n] = piece;
 }
 
-/* of one row, whose panels' maxima and sums are known */
-static void choose_among(float *row, int64_t panels, int64_t before, const int64_t *never, int64_t nevers, int64_t count,
-                         float *maxima, const float *sums, float *largest, float *total, float *best, int64_t *pieces) {
-    float top = -INFINITY, all = 0;
-    for (int64_t b = 0; b < panels; b++) top = maxima[b] > top ? maxima[b] : top;
-#pragma omp simd reduction(+ : all)
-    for (int64_t b = 0; b < panels; b++) all += sums[b] * exponential(maxima[b] - top);
-    *largest = top, *total = all;
-    for (int64_t n = 0; n < nevers; n++)
-        if (never[n] >= before && never[n] < before + panels * PANEL) {
-            int64_t block = (never[n] - before) / PANEL;
-            row[never[n] - before] = -INFINITY;
-            maxima[block] = largest_of(row + block * PANEL);
-        }
-    for (int64_t n = 0; n < count; n++) {
-        int64_t block = 0, piece = 0;
-        for (int64_t b = 1; b < panels; b++) block = maxima[b] > maxima[block] ? b : block;
-        float *values = row + block * PANEL;
-        while (piece < PANEL - 1 && values[piece] != maxima[block]) piece++;
-        best[n] = maxima[block], pieces[n] = before + block * PANEL + piece;
-        values[piece] = -INFINITY;
-        maxima[block] = largest_of(values);
+/* Take note of 64 logits, those of the pieces from `first` on. Few of them are among the best, so that all are compared with
+ * the last of these at once. What is added up stays small: the origin follows the largest. */
+static inline void look(const float *logits, int64_t first, const int64_t *never, int64_t nevers, int64_t count, Found *found) {
+    __m512 values[4], last = _mm512_set1_ps(found->best[count - 1]);
+    uint64_t better = 0;
+    for (int64_t n = 0; n < 4; n++) {
+        values[n] = _mm512_loadu_ps(logits + 16 * n);
+        better |= (uint64_t)_mm512_cmp_ps_mask(values[n], last, _CMP_GT_OQ) << 16 * n;
     }
+    if (better) {
+        __m512 above = _mm512_max_ps(_mm512_max_ps(values[0], values[1]), _mm512_max_ps(values[2], values[3]));
+        float top = _mm512_reduce_max_ps(above);
+        if (top > found->origin + 16) {
+            found->sums = _mm512_mul_ps(found->sums, exponentials(_mm512_set1_ps(found->origin - top)));
+            found->origin = top;
+        }
+        for (; better; better &= better - 1) {
+            int64_t place = __builtin_ctzll(better), piece = first + place, excluded = 0;
+            for (int64_t n = 0; n < nevers; n++) excluded |= never[n] == piece;
+            if (!excluded && logits[place] > found->best[count - 1]) insert(found, count, logits[place], piece);
+        }
+    }
+    __m512 origin = _mm512_set1_ps(found->origin);
+    for (int64_t n = 0; n < 4; n++)
+        found->sums = _mm512_add_ps(found->sums, exponentials(_mm512_sub_ps(values[n], origin)));
 }
 
-/* the `count` best of all threads, each of which has its own best first; of equal ones that of the lower piece */
-static void join(const Found *found, int64_t threads, int64_t rows, int64_t row, int64_t columns, int64_t count,
-                 float *log_probs, int64_t *pieces) {
+/* the `count` best of all threads' for a row; of equal ones that of the lower piece */
+static void join(Found *const *found, int64_t threads, int64_t row, int64_t count, float *log_probs, int64_t *pieces) {
     int64_t places[threads];
-    float top = -INFINITY, total = 0;
+    float origin = -INFINITY, total = 0;
     /* a thread without a part has found nothing */
     for (int64_t t = 0; t < threads; t++) {
-        places[t] = found[t].best ? 0 : count;
-        top = found[t].best && found[t].largest[row] > top ? found[t].largest[row] : top;
+        places[t] = found[t] ? 0 : count;
+        origin = found[t] && found[t][row].origin > origin ? found[t][row].origin : origin;
     }
     for (int64_t t = 0; t < threads; t++)
-        if (found[t].best) total += found[t].totals[row] * exponential(found[t].largest[row] - top);
+        if (found[t]) total += _mm512_reduce_add_ps(found[t][row].sums) * exponential(found[t][row].origin - origin);
     for (int64_t n = 0; n < count; n++) {
         int64_t chosen = -1;
-        float value = -INFINITY;
-        for (int64_t t = 0; t < threads; t++) {
-            if (places[t] == count) continue;
-            float candidate = found[t].best[row * count + places[t]];
-            if (chosen < 0 || candidate > value) value = candidate, chosen = t;
-        }
-        int64_t piece = found[chosen].pieces[row * count + places[chosen]++];
-        log_probs[n] = value - top - logf(total);
-        /* beyond the last where nothing is a number */
-        pieces[n] = piece < columns ? piece : columns - 1;
+        for (int64_t t = 0; t < threads; t++)
+            if (places[t] < count && (chosen < 0 || found[t][row].best[places[t]] > found[chosen][row].best[places[chosen]]))
+                chosen = t;
+        log_probs[n] = found[chosen][row].best[places[chosen]] - origin - logf(total);
+        pieces[n] = found[chosen][row].pieces[places[chosen]++];
     }
+}
+
+static Found *new_found(int64_t rows, int64_t count) {
+    Found *found = aligned_alloc(64, rows * sizeof(Found));
+    float *best = malloc(rows * count * sizeof(float));
+    int64_t *pieces = calloc(rows * count, sizeof(int64_t));
+    for (int64_t i = 0; i < rows * count; i++) best[i] = -INFINITY;
+    for (int64_t i = 0; i < rows; i++) found[i] = (Found){_mm512_setzero_ps(), -INFINITY, best + i * count, pieces + i * count};
+    return found;
+}
+
+static void free_found(Found *found) {
+    if (found) free(found->best), free(found->pieces), free(found);
 }
 
 /* the `count` largest of the log-probabilities of each row's logits, best first, but for those of the pieces in never */
-void choose_of_bytes(const Parts *parts, int64_t rows_count, const uint8_t *panels, const float *scales, const float *bias,
+void choose_of_bytes(const Parts *parts, int64_t asked, const uint8_t *panels, const float *scales, const float *bias,
                      int64_t inner, int64_t columns, const int64_t *never, int64_t nevers, int64_t count,
                      float *log_probs, int64_t *pieces) {
-    Rows rows = new_rows(parts, rows_count, inner);
+    if (asked == 0) return;
+    Rows rows = new_rows(parts, asked, inner);
     int64_t number = (columns + PANEL - 1) / PANEL, most = omp_get_max_threads();
-    Found *found = calloc(most, sizeof(Found));
+    Found **found = calloc(most, sizeof(Found *));
 #pragma omp parallel
     {
         int64_t threads = omp_get_num_threads(), own = omp_get_thread_num();
-        int64_t first = number * own / threads, last = number * (own + 1) / threads, size = (last - first) * PANEL;
+        int64_t first = number * own / threads, last = number * (own + 1) / threads;
+        Found *mine = first < last ? new_found(asked, count) : 0;
+        found[own] = mine;
         quantize(parts, &rows);
-        if (first < last) {
-            Found mine = {malloc(rows_count * sizeof(float)), malloc(rows_count * sizeof(float)),
-                          malloc(rows_count * count * sizeof(float)), malloc(rows_count * count * sizeof(int64_t))};
-            int64_t panels_here = last - first;
-            float *logits = malloc(CHUNK * (size + 2 * panels_here) * sizeof(float));
-            float *maxima = logits + CHUNK * size, *sums = maxima + CHUNK * panels_here;
-            for (int64_t from = 0; from < rows_count; from += CHUNK) {
-                int64_t here = from + CHUNK < rows_count ? CHUNK : rows_count - from;
-                for (int64_t p = 0; p < panels_here; p++) {
-                    float *into = logits + p * PANEL;
-                    int64_t place = (first + p) * PANEL;
-                    for (int64_t i = 0; i < here; i += TILE) {
-                        int64_t after = i + TILE < here ? i + TILE : here;
-                        multiply(&rows, from + i, from + after, panels + place * inner, scales + place, bias + place,
-                                 into + i * size, size, PANEL);
-                        for (int64_t k = i; k < after; k++)
-                            sum_up(into + k * size, maxima + k * panels_here + p, sums + k * panels_here + p);
-                    }
+        for (int64_t from = 0; mine && from < asked; from += CHUNK)
+            for (int64_t p = first; p < last; p++)
+                for (int64_t tile = from; tile < from + CHUNK && tile < asked; tile += TILE) {
+                    float logits[TILE * PANEL];
+                    int64_t after = tile + TILE < asked ? tile + TILE : asked;
+                    multiply(&rows, tile, after, panels + p * PANEL * inner, scales + p * PANEL, bias + p * PANEL, logits,
+                             PANEL, PANEL);
+                    for (int64_t i = tile; i < after; i++)
+                        look(logits + (i - tile) * PANEL, p * PANEL, never, nevers, count, mine + i);
                 }
-                for (int64_t i = 0; i < here; i++)
-                    choose_among(logits + i * size, panels_here, first * PANEL, never, nevers, count,
-                                 maxima + i * panels_here, sums + i * panels_here, mine.largest + from + i,
-                                 mine.totals + from + i, mine.best + (from + i) * count, mine.pieces + (from + i) * count);
-            }
-            free(logits);
-            found[own] = mine;
-        }
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < rows_count; i++)
-            join(found, threads, rows_count, i, columns, count, log_probs + i * count, pieces + i * count);
+        for (int64_t i = 0; i < asked; i++) join(found, threads, i, count, log_probs + i * count, pieces + i * count);
+        free_found(mine);
     }
-    for (int64_t t = 0; t < most; t++) free(found[t].largest), free(found[t].totals), free(found[t].best), free(found[t].pieces);
     free(found);
     free_rows(&rows);
 }
