@@ -34,6 +34,34 @@ typedef struct {
 
 int64_t multiplies_bytes(void) { return 1; }
 
+/* A matrix [columns, inner] of floats, whose rows are `stride` apart, as panels with their scales. Of gates, i, f, o, g of all
+ * units one after the other, a panel takes those of 16 units. `room` is the width rounded up to a multiple of 4. */
+void lay_out_bytes(const float *matrix, int64_t stride, int64_t columns, int64_t inner, int64_t room, int64_t of_gates,
+                   uint8_t *panels, float *scales) {
+    int64_t number = (columns + PANEL - 1) / PANEL;
+#pragma omp parallel for schedule(static)
+    for (int64_t p = 0; p < number; p++)
+        for (int64_t c = 0; c < PANEL; c++) {
+            int64_t column = of_gates ? c / 16 * (columns / 4) + p * 16 + c % 16 : p * PANEL + c;
+            const float *row = matrix + column * stride;
+            uint8_t *bytes = panels + p * PANEL * room + 4 * c;
+            float largest = 0;
+            if (column < columns) {
+#pragma omp simd reduction(max : largest)
+                for (int64_t k = 0; k < inner; k++) largest = fabsf(row[k]) > largest ? fabsf(row[k]) : largest;
+            }
+            float factor = largest > 0 ? 127 / largest : 0;
+            scales[p * PANEL + c] = largest / 127;
+            for (int64_t k = 0; k < room; k += 4) {
+                uint8_t quad[4] = {128, 128, 128, 128};
+                if (column < columns)
+                    for (int64_t n = 0; n < 4 && k + n < inner; n++)
+                        quad[n] = (uint8_t)((int32_t)__builtin_rintf(row[k + n] * factor) + 128);
+                memcpy(bytes + k * PANEL, quad, 4);
+            }
+        }
+}
+
 static Rows new_rows(const Parts *parts, int64_t count, int64_t inner) {
     int64_t room = (count + TILE - 1) / TILE * TILE;
     Rows rows = {.count = count, .room = room, .inner = inner, .parts = parts->count};

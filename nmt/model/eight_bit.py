@@ -49,15 +49,10 @@ class ByteMatrix:
 
     def __init__(self, matrix: Tensor, *, of_gates: bool = False) -> None:
         self.columns, inner = matrix.shape
-        if of_gates:
-            matrix = _by_units(matrix)
-        padding = (0, -inner % _QUAD, 0, -self.columns % _PANEL)
-        scales = matrix.abs().amax(1) / _LARGEST
-        # a row of zeros stays one
-        whole = (matrix / scales.clamp(min=torch.finfo(scales.dtype).tiny).unsqueeze(1)).round() + 128
-        whole = functional.pad(whole.to(torch.uint8), padding, value=128)
-        self.panels = whole.unflatten(1, (-1, _QUAD)).unflatten(0, (-1, _PANEL)).transpose(1, 2).contiguous()
-        self.scales = functional.pad(scales, padding[2:])
+        panels = -(-self.columns // _PANEL)
+        self.panels = torch.empty(panels, -(-inner // _QUAD), _PANEL, _QUAD, dtype=torch.uint8)
+        self.scales = torch.empty(panels * _PANEL)
+        kernels.lay_out_bytes(matrix.contiguous(), self.panels, self.scales, of_gates=of_gates)
 
     def product(self, parts: Sequence[Tensor]) -> Tensor:
         """Return rows @ W^T [n, m] for rows given as parts that stand side by side, [n, k] together."""

@@ -63,48 +63,6 @@ void drop(const float *values, const int16_t *bits, int64_t threshold, float sca
 
 #define LANES 128
 
-/* scores[b, q, j] = queries[b, q] . keys[b, j] */
-void compare(const float *queries, const float *keys, int64_t sentences, int64_t asked, int64_t positions, int64_t size,
-             float *scores) {
-#pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
-    for (int64_t b = 0; b < sentences; b++)
-        for (int64_t j = 0; j < positions; j++) {
-            const float *key = keys + (b * positions + j) * size;
-            for (int64_t q = 0; q < asked; q++) {
-                const float *query = queries + (b * asked + q) * size;
-                float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (int64_t k = 0; k < size; k++) sum += query[k] * key[k];
-                scores[(b * asked + q) * positions + j] = sum;
-            }
-        }
-}
-
-/* means[b, q] = sum_j weights[b, q, j] values[b, j] */
-void average(const float *weights, const float *values, int64_t sentences, int64_t asked, int64_t positions, int64_t size,
-             float *means) {
-#pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
-    for (int64_t b = 0; b < sentences; b++)
-        for (int64_t start = 0; start < size; start += LANES) {
-            /* so many elements at a time stay in registers */
-            int64_t width = start + LANES < size ? LANES : size - start;
-            for (int64_t q = 0; q < asked; q++) {
-                const float *weight = weights + (b * asked + q) * positions, *value = values + b * positions * size + start;
-                float sums[LANES] = {0};
-                for (int64_t j = 0; j < positions; j++, value += size) {
-                    /* as of all padding */
-                    if (weight[j] == 0) continue;
-                    if (width == LANES) {
-#pragma omp simd
-                        for (int64_t k = 0; k < LANES; k++) sums[k] += weight[j] * value[k];
-                    } else
-                        for (int64_t k = 0; k < width; k++) sums[k] += weight[j] * value[k];
-                }
-                memcpy(means + (b * asked + q) * size + start, sums, width * sizeof(float));
-            }
-        }
-}
-
 typedef uint16_t Lane __attribute__((vector_size(32)));
 
 #if defined(__clang__) || __GNUC__ >= 12
@@ -394,6 +352,49 @@ void NAMED(additive_back, LOW)(const LOW *products, const float *keys, const flo
             for (int64_t n = 0; n < threads; n++) of_vector[k] += sums[n * size + k];
     }
     free(sums);
+}
+
+/* scores[b, q, j] = queries[b, q] . keys[b, j] */
+void NAMED(compare, LOW)(const float *queries, const LOW *keys, int64_t sentences, int64_t asked, int64_t positions,
+                         int64_t size, float *scores) {
+#pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
+    for (int64_t b = 0; b < sentences; b++)
+        for (int64_t j = 0; j < positions; j++) {
+            const LOW *key = keys + (b * positions + j) * size;
+            for (int64_t q = 0; q < asked; q++) {
+                const float *query = queries + (b * asked + q) * size;
+                float sum = 0;
+#pragma omp simd reduction(+ : sum)
+                for (int64_t k = 0; k < size; k++) sum += query[k] * FROM(key[k]);
+                scores[(b * asked + q) * positions + j] = sum;
+            }
+        }
+}
+
+/* means[b, q] = sum_j weights[b, q, j] values[b, j] */
+void NAMED(average, LOW)(const float *weights, const LOW *values, int64_t sentences, int64_t asked, int64_t positions,
+                         int64_t size, float *means) {
+#pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
+    for (int64_t b = 0; b < sentences; b++)
+        for (int64_t start = 0; start < size; start += LANES) {
+            /* so many elements at a time stay in registers */
+            int64_t width = start + LANES < size ? LANES : size - start;
+            for (int64_t q = 0; q < asked; q++) {
+                const float *weight = weights + (b * asked + q) * positions;
+                const LOW *value = values + b * positions * size + start;
+                float sums[LANES] = {0};
+                for (int64_t j = 0; j < positions; j++, value += size) {
+                    /* as of all padding */
+                    if (weight[j] == 0) continue;
+                    if (width == LANES) {
+#pragma omp simd
+                        for (int64_t k = 0; k < LANES; k++) sums[k] += weight[j] * FROM(value[k]);
+                    } else
+                        for (int64_t k = 0; k < width; k++) sums[k] += weight[j] * FROM(value[k]);
+                }
+                memcpy(means + (b * asked + q) * size + start, sums, width * sizeof(float));
+            }
+        }
 }
 
 /* adds to of_bias; a row that is not real counts for nothing */

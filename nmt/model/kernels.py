@@ -35,12 +35,13 @@ _FUNCTIONS = {
     "additive": "PPPIIIIP",
     "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",
+    "compare": "PPIIIIP",
+    "average": "PPIIIIP",
 }
 _PLAIN = {
     "drop": "PPIFIP",
     "transpose": "PIIP",
-    "compare": "PPIIIIP",
-    "average": "PPIIIIP",
+    "lay_out_bytes": "PIIIIIPP",
     "product_of_bytes": "SIPPIIP",
     "lstm_of_bytes": "SIPPPIIPPP",
     "choose_of_bytes": "SIPPPIIPIIPP",
@@ -347,24 +348,24 @@ def additive(products: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
 
 
 def compare(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return the products [B, Q, S] of each sentence's queries [B, Q, H] with each of its keys [B, S, H]."""
-    native = _usable(keys, queries)
+    """Return the products [B, Q, S] of each sentence's queries [B, Q, H] with each of its keys [B, S, H], low."""
+    native = _usable(queries, rows=(keys,)) if keys.is_contiguous() else None
     if native is None:
-        return torch.bmm(queries, keys.transpose(1, 2))
-    scores = keys.new_empty(*queries.shape[:2], keys.shape[1])
-    sizes = *queries.shape[:2], *keys.shape[1:]
-    native.compare(queries.data_ptr(), keys.data_ptr(), *sizes, scores.data_ptr())
+        return torch.bmm(queries, keys.to(queries.dtype).transpose(1, 2))
+    scores = queries.new_empty(*queries.shape[:2], keys.shape[1])
+    function = native.compare_float if keys.dtype == torch.float32 else native.compare_bfloat16
+    function(queries.data_ptr(), keys.data_ptr(), *queries.shape[:2], *keys.shape[1:], scores.data_ptr())
     return scores
 
 
 def average(weights: Tensor, values: Tensor) -> Tensor:
-    """Return the sums [B, Q, M] of each sentence's values [B, S, M] times weights [B, Q, S]."""
-    native = _usable(values, weights)
+    """Return the sums [B, Q, M] of each sentence's values [B, S, M], low, times weights [B, Q, S]."""
+    native = _usable(weights, rows=(values,)) if values.is_contiguous() else None
     if native is None:
-        return torch.bmm(weights, values)
-    means = values.new_empty(*weights.shape[:2], values.shape[2])
-    sizes = *weights.shape[:2], *values.shape[1:]
-    native.average(weights.data_ptr(), values.data_ptr(), *sizes, means.data_ptr())
+        return torch.bmm(weights, values.to(weights.dtype))
+    means = weights.new_empty(*weights.shape[:2], values.shape[2])
+    function = native.average_float if values.dtype == torch.float32 else native.average_bfloat16
+    function(weights.data_ptr(), values.data_ptr(), *weights.shape[:2], *values.shape[1:], means.data_ptr())
     return means
 
 
@@ -497,6 +498,21 @@ def multiplies_bytes() -> bool:
     """Say whether the library's functions for products of bytes are for this processor."""
     native = library()
     return native is not None and bool(native.multiplies_bytes())
+
+
+def lay_out_bytes(matrix: Tensor, panels: Tensor, scales: Tensor, *, of_gates: bool) -> None:
+    """Write a matrix [m, k] of float32 as panels of bytes, and its rows' scales; see eight_bit.py.
+
+    Args:
+        matrix: its rows' elements side by side.
+        panels: [columns / 64, inner / 4, 64, 4], rounded up.
+        scales: of each column.
+        of_gates: whether the rows are those of gates, to be brought together unit by unit.
+    """
+    native = library()
+    assert native is not None, "asked for without multiplies_bytes()"
+    sizes = matrix.stride(0), *matrix.shape, 4 * panels.shape[1], of_gates
+    native.lay_out_bytes(matrix.data_ptr(), *sizes, panels.data_ptr(), scales.data_ptr())
 
 
 def product_of_bytes(parts: Sequence[Tensor], panels: Tensor, scales: Tensor, columns: int) -> Tensor:

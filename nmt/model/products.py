@@ -372,7 +372,8 @@ class Operand:
 
     Calling it with ``rows`` gives ``rows @ matrix^T`` where ``transposed`` ([.., k], [m, k] -> [.., m]), else ``rows @
     matrix`` ([.., m] -> [.., k]). A matrix of three axes [B, m, k] belongs to the sentences of a batch, row by row, and
-    stays in its own type: such products are small, and their results go through a softmax.
+    stays in its own type: such products are small, and their results go through a softmax. Only in a search that takes
+    weights of 8 bits it is in bf16.
 
     Made where no gradients are wanted (search), a matrix of two axes is rounded and laid out for its products once, or
     found among what the arithmetic in force has prepared.
@@ -397,7 +398,12 @@ class Operand:
         self.transposed = transposed
         self._bf16 = settings.bf16 and parts[0].dim() == 2
         self._ledger = self._fixed = None
-        if settings.fast and not torch.is_grad_enabled() and parts[0].dim() == 2:
+        without = settings.fast and not torch.is_grad_enabled()
+        self._of_sentences = without and parts[0].dim() == 3
+        if self._of_sentences and settings.int8 and kernels.serves(parts[0]):
+            # read again at every step: half of it to bring from memory
+            parts = [rounded(parts[0], True)]
+        elif without and not self._of_sentences:
             self._fixed = _prepared(parts, settings, transposed=transposed, of_gates=of_gates)
         self._parts = parts
         if settings.fast and torch.is_grad_enabled():
@@ -444,7 +450,7 @@ class Operand:
         return self._fixed.choose(rows, self.bias.detach(), min(count, len(self.bias)), never)
 
     def _plain(self, rows: Tensor) -> Tensor:
-        if self.matrix.dim() == 3 and not torch.is_grad_enabled():
+        if self._of_sentences and not torch.is_grad_enabled():
             return (compare if self.transposed else average)(rows, self.matrix)
         matrix = self.matrix.transpose(-1, -2) if self.transposed else self.matrix
         if self._bf16:

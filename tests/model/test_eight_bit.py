@@ -180,6 +180,14 @@ def test_only_a_search_takes_bytes():
         assert exact(), "nobody asked for it"
 
 
+def test_keys_of_a_search_are_in_bf16():
+    keys, rows = noise(3, 5, 7), noise(3, 2, 7, seed=1)
+    with torch.inference_mode(), arithmetic(search_int8=True), searching():
+        operand = Operand(keys)
+        assert operand.select(torch.tensor([0, 2])).matrix.dtype == torch.bfloat16
+        assert operand(rows).numpy() == close(rows @ keys.bfloat16().float().transpose(1, 2), 1e-5)
+
+
 def translations(model, batch, *, int8, beam):
     """What the model finds, as pieces and scores."""
     options = SearchOptions(beam=beam, n_best=beam, max_length_offset=5)
