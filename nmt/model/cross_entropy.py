@@ -133,8 +133,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        dtype = gradients[0].dtype
-        return *(each.to(dtype, copy=True).mul_(gradients[0]) for each in ctx.saved_tensors), *(None,) * 5
+        return *(_scaled(each, gradients[0]) for each in ctx.saved_tensors), *(None,) * 5
+
+
+def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:
+    """Return a new tensor of the factor's type; one of that type is read and written once."""
+    return gradient * factor if gradient.dtype == factor.dtype else gradient.to(factor.dtype).mul_(factor)
 
 
 def _chunks(rows: Tensor) -> list[slice]:

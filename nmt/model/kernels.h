@@ -27,11 +27,17 @@ static inline float from_float(float x) { return x; }
 static inline float to_float(float x) { return x; }
 
 /* 2^n e^r with |r| <= log(2) / 2, e^r by Cephes' polynomial: to 1e-7 of its value, 0 below the normal numbers; NaN stays
- * NaN. Both comparisons are written as the processor has them, so that loops over this have no branches. */
-static inline float exponential(float x) {
-    /* n = -127, as what is below has, makes the power 0 */
-    x = -88.1f > x ? -88.1f : x;
-    x = 88.0f < x ? 88.0f : x;
+ * NaN. The bounds are drawn on bits, as whole numbers: compilers turn comparisons of float32 that must mind NaN into many
+ * more instructions. */
+static inline float exponential(float given) {
+    union { float value; uint32_t bits; } low = {given};
+    /* -88.1, from which on n is -127 and the power of two 0: below 0 the lower number has the larger bits, and all numbers
+     * above 0 have smaller ones */
+    low.bits = low.bits < 0xc2b03333u ? low.bits : 0xc2b03333u;
+    /* 88 */
+    union { int32_t bits; float value; } bounded = {(int32_t)low.bits};
+    bounded.bits = bounded.bits < 0x42b00000 ? bounded.bits : 0x42b00000;
+    float x = bounded.value;
     float n = __builtin_rintf(x * 1.44269504088896341f);
     /* log(2) in two parts, the first of which times n is exact */
     float r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -42,7 +48,8 @@ static inline float exponential(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     union { int32_t bits; float value; } power = {((int32_t)n + 127) << 23};
-    return (p * r * r + r + 1.0f) * power.value;
+    float result = (p * r * r + r + 1.0f) * power.value;
+    return given == given ? result : given;
 }
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }

@@ -10,6 +10,7 @@ import torch
 from nmt.assemble import open_run
 from nmt.cli.common import read_chunks
 from nmt.evaluation import translate_lines
+from nmt.model.products import current
 from nmt.search import SearchOptions
 
 TEXT = b"the dog sees a cat\n\nthe old dog runs home today\na cat sleeps\n"
@@ -46,6 +47,27 @@ def test_attention_is_kept_only_where_it_is_written(nmt, run, monkeypatch, tmp_p
     monkeypatch.setattr("nmt.cli.translate.translate_lines", spied)
     assert nmt("translate", run.path, *arguments, given=TEXT).code == 0
     assert given == [kept]
+
+
+def test_weights_of_search_are_those_asked_for(nmt, run, monkeypatch):
+    seen = []
+
+    def spied(*positional, **options):
+        seen.append(current().search_int8)
+        return translate_lines(*positional, **options)
+
+    monkeypatch.setattr("nmt.cli.translate.translate_lines", spied)
+    monkeypatch.setattr("nmt.assemble.multiplies_bytes", lambda: True)
+    # the run says precision=fp32
+    for arguments in ([], ["--weights", "float"], ["--weights", "auto"]):
+        assert nmt("translate", run.path, *arguments, given=TEXT).code == 0
+    assert seen == [False, False, False]
+    assert nmt("translate", run.path, "--weights", "int8", given=TEXT).code == 0
+    assert seen[3:] == [True]
+    monkeypatch.setattr("nmt.assemble.multiplies_bytes", lambda: False)
+    refused = nmt("translate", run.path, "--weights", "int8", given=TEXT)
+    assert refused.code == 2 and "--weights int8 needs a processor with AVX-512 VNNI" in refused.err
+    assert nmt("translate", run.path, "--weights", "int4", given=TEXT).code == 2
 
 
 def test_last_line_of_standard_error_tells_the_speed(nmt, run):
