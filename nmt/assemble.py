@@ -15,7 +15,7 @@ from nmt.config import read as read_config
 from nmt.data.tokenizer import TokenizerPair
 from nmt.data.vocabulary import EOS, UNK
 from nmt.errors import ConfigError
-from nmt.model import Prepared, arithmetic
+from nmt.model import Layouts, arithmetic
 from nmt.model.attention import (
     Alignment,
     Annotations,
@@ -70,7 +70,7 @@ class ProductPrecision:
     bf16: bool
     search_int8: bool
 
-    def arithmetic(self, *, fast: bool = True, prepared: Prepared | None = None) -> AbstractContextManager[None]:
+    def arithmetic(self, *, fast: bool = True, prepared: Layouts | None = None) -> AbstractContextManager[None]:
         """Return the context in which a model computes so; arguments as in :class:`nmt.model.products.Arithmetic`."""
         return arithmetic(bf16=self.bf16, fast=fast, search_int8=self.search_int8, prepared=prepared)
 
@@ -87,9 +87,13 @@ def resolve_precision(config: Config, device: torch.device) -> ProductPrecision:
         return ProductPrecision(bf16, search_int8=False)
     able = device.type == "cpu" and multiplies_bytes()
     if weights is SearchWeights.int8 and not able:
+        here = (
+            f"device={device.type}"
+            if device.type != "cpu"
+            else "this processor, or nmt/model/eight_bit.c is not compiled"
+        )
         raise ConfigError(
-            "search.weights=int8 needs a processor with AVX-512 VNNI and nmt/model/eight_bit.c compiled for it, not "
-            f"device={device.type} as here; accepted here: auto, float"
+            f"search.weights=int8 (--weights) is for CPUs with AVX-512 VNNI, not for {here}; accepted here: auto, float"
         )
     return ProductPrecision(bf16, search_int8=able)
 
@@ -309,7 +313,7 @@ class OpenRun:
     corpus: dict[str, Any]
     device: torch.device
     precision: ProductPrecision
-    prepared: Prepared = field(default_factory=dict)
+    prepared: Layouts = field(default_factory=dict)
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """Return the context in which the model computes as this run does."""

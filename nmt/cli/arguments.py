@@ -192,7 +192,7 @@ def _add_machine(command: argparse.ArgumentParser) -> None:
 
 
 def _add_search(command: argparse.ArgumentParser) -> None:
-    """Add the options whose names are those of ``SearchOptions``; not given, they are None."""
+    """Add the options whose names are those of ``SearchOptions``, and ``weights``; not given, they are None."""
     group = command.add_argument_group("decoding", "each by default as the run's `search` says")
     group.add_argument("--beam", type=int, metavar="K", help="hypotheses kept for a sentence; 1 is greedy")
     group.add_argument(

@@ -14,11 +14,9 @@ from nmt.search import SearchOptions
 def open_for(args: Namespace) -> OpenRun:
     """Open the run that the command line names, on the device it names."""
     device = None if args.device is None else Device(args.device)
-    weights = getattr(args, "weights", None)
-    try:
-        return open_run(args.run, device=device, weights=None if weights is None else SearchWeights(weights))
-    except ConfigError as error:
-        raise ConfigError(re.sub(r"search\.(\w+)=", _option, str(error))) from None
+    # a command without that option does not search, whatever the run's configuration says
+    weights = getattr(args, "weights", SearchWeights.float.value)
+    return open_run(args.run, device=device, weights=None if weights is None else SearchWeights(weights))
 
 
 def chosen_options(run: OpenRun, args: Namespace, **fixed: Any) -> SearchOptions:

@@ -17,7 +17,7 @@ E y                    (embedding)                            ``embedded``
 =====================  =====================================  ==========================
 """
 
-from nmt.model.products import Prepared, arithmetic, searching
+from nmt.model.products import Layouts, arithmetic, searching
 from nmt.model.translation_model import TranslationModel
 
-__all__ = ["Prepared", "TranslationModel", "arithmetic", "searching"]
+__all__ = ["Layouts", "TranslationModel", "arithmetic", "searching"]

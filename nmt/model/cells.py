@@ -237,10 +237,10 @@ class LSTMCell(Cell):
         all_at_once = Operand(weights, self.input.bias, of_gates=True)
 
         def advance(inputs: Tensor, feed: Tensor | None, state: CellState) -> CellState:
-            given = (inputs, *_present(feed, state[0]))
-            found = all_at_once.lstm([part.flatten(0, -2) for part in given], state[1].flatten(0, -2))
-            assert found is not None
-            return tuple(part.view(state[1].shape) for part in found)
+            given = [part.flatten(0, -2) for part in (inputs, *_present(feed, state[0]))]
+            hidden, new = (torch.empty_like(state[1], memory_format=torch.contiguous_format) for _ in range(2))
+            all_at_once.lstm(given, state[1].flatten(0, -2), hidden.flatten(0, -2), new.flatten(0, -2))
+            return hidden, new
 
         return advance
 
@@ -315,11 +315,11 @@ class LSTMCell(Cell):
     ) -> tuple[Tensor, CellState]:
         """Run over a whole sequence, step by step in what fits the cache: one product of [x_t; h_{t-1}] a step."""
         both = Operand([*weights, self.recurrent.weight], self.input.bias, of_gates=True)
-        steps = []
-        for given in inputs:
-            state = both.lstm([given, state[0]], state[1]) or state
-            steps.append(state)
-        hiddens, cells = (torch.stack(part) for part in zip(*steps, strict=True))
+        hidden, cell = state
+        hiddens, cells = (hidden.new_empty(len(inputs), *hidden.shape) for _ in range(2))
+        for given, next_hidden, next_cell in zip(inputs, hiddens, cells, strict=True):
+            both.lstm([given, hidden], cell, next_hidden, next_cell)
+            hidden, cell = next_hidden, next_cell
         return hiddens, (cells,)
 
 

@@ -34,6 +34,11 @@ typedef struct {
 
 int64_t multiplies_bytes(void) { return 1; }
 
+/* What turns a row's numbers into bytes, and what one of these stands for. `odd` is the sum of the numbers times 0: not a number
+ * where one of them is none, or infinite, and then nor is the scale. What is next to nothing counts as that. */
+static inline float factor_of(float largest, float odd) { return odd == 0 && largest > 1e-30f ? 127 / largest : 0; }
+static inline float scale_of(float largest, float odd) { return odd != 0 ? NAN : largest > 1e-30f ? largest / 127 : 0; }
+
 /* A matrix [columns, inner] of floats, whose rows are `stride` apart, as panels with their scales. Of gates, i, f, o, g of all
  * units one after the other, a panel takes those of 16 units. `room` is the width rounded up to a multiple of 4. */
 void lay_out_bytes(const float *matrix, int64_t stride, int64_t columns, int64_t inner, int64_t room, int64_t of_gates,
@@ -45,18 +50,21 @@ void lay_out_bytes(const float *matrix, int64_t stride, int64_t columns, int64_t
             int64_t column = of_gates ? c / 16 * (columns / 4) + p * 16 + c % 16 : p * PANEL + c;
             const float *row = matrix + column * stride;
             uint8_t *bytes = panels + p * PANEL * room + 4 * c;
-            float largest = 0;
+            float largest = 0, odd = 0;
             if (column < columns) {
-#pragma omp simd reduction(max : largest)
-                for (int64_t k = 0; k < inner; k++) largest = fabsf(row[k]) > largest ? fabsf(row[k]) : largest;
+#pragma omp simd reduction(max : largest) reduction(+ : odd)
+                for (int64_t k = 0; k < inner; k++) {
+                    largest = fabsf(row[k]) > largest ? fabsf(row[k]) : largest;
+                    odd += row[k] * 0;
+                }
             }
-            float factor = largest > 0 ? 127 / largest : 0;
-            scales[p * PANEL + c] = largest / 127;
+            float factor = factor_of(largest, odd);
+            scales[p * PANEL + c] = scale_of(largest, odd);
             for (int64_t k = 0; k < room; k += 4) {
                 uint8_t quad[4] = {128, 128, 128, 128};
                 if (column < columns)
                     for (int64_t n = 0; n < 4 && k + n < inner; n++)
-                        quad[n] = (uint8_t)((int32_t)__builtin_rintf(row[k + n] * factor) + 128);
+                        if (factor) quad[n] = (uint8_t)((int32_t)__builtin_rintf(row[k + n] * factor) + 128);
                 memcpy(bytes + k * PANEL, quad, 4);
             }
         }
@@ -82,19 +90,18 @@ static void quantize_part(const float *values, int64_t width, int64_t room, int8
     for (int64_t j = 0; j < width; j++) {
         float size = fabsf(values[j]);
         largest = size > largest ? size : largest;
-        /* 0, but not a number where the value is none, or infinite */
         odd += values[j] * 0;
     }
-    float factor = largest > 0 ? 127 / largest : 0;
+    float factor = factor_of(largest, odd);
     int32_t sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = 0; j < width; j++) {
-        int32_t whole = (int32_t)__builtin_rintf(values[j] * factor);
+        int32_t whole = factor ? (int32_t)__builtin_rintf(values[j] * factor) : 0;
         bytes[j] = (int8_t)whole;
         sum += whole;
     }
     for (int64_t j = width; j < room; j++) bytes[j] = 0;
-    *scale = odd == 0 ? largest / 127 : NAN;
+    *scale = scale_of(largest, odd);
     *excess = 128 * sum;
 }
 
@@ -349,13 +356,13 @@ void choose_of_bytes(const Parts *parts, int64_t asked, const uint8_t *panels, c
         quantize(parts, &rows);
         for (int64_t from = 0; mine && from < asked; from += CHUNK)
             for (int64_t p = first; p < last; p++)
-                for (int64_t tile = from; tile < from + CHUNK && tile < asked; tile += TILE) {
+                for (int64_t start = from; start < from + CHUNK && start < asked; start += TILE) {
                     float logits[TILE * PANEL];
-                    int64_t after = tile + TILE < asked ? tile + TILE : asked;
-                    multiply(&rows, tile, after, panels + p * PANEL * inner, scales + p * PANEL, bias + p * PANEL, logits,
+                    int64_t after = start + TILE < asked ? start + TILE : asked;
+                    multiply(&rows, start, after, panels + p * PANEL * inner, scales + p * PANEL, bias + p * PANEL, logits,
                              PANEL, PANEL);
-                    for (int64_t i = tile; i < after; i++)
-                        look(logits + (i - tile) * PANEL, p * PANEL, never, nevers, count, mine + i);
+                    for (int64_t i = start; i < after; i++)
+                        look(logits + (i - start) * PANEL, p * PANEL, never, nevers, count, mine + i);
                 }
 #pragma omp barrier
 #pragma omp for schedule(static)

@@ -24,7 +24,6 @@ from nmt.model import kernels
 # columns of a panel, elements that are multiplied at once, parts of rows; as in eight_bit.c
 _PANEL, _QUAD, _PARTS = 64, 4, 4
 _GATES = 4
-_LARGEST = 127
 
 
 def serves(matrix: Tensor, *, of_gates: bool = False) -> bool:
@@ -43,39 +42,45 @@ class ByteMatrix:
     """A matrix [m, k] in bytes.
 
     Args:
-        matrix: W, of finite numbers.
+        matrix: W.
+        bias: b [m], for :meth:`lstm` and :meth:`choose`; None: 0.
         of_gates: its rows are the gates i, f, o, g of an LSTM, for :meth:`lstm` alone, and m a multiple of 64.
     """
 
-    def __init__(self, matrix: Tensor, *, of_gates: bool = False) -> None:
+    def __init__(self, matrix: Tensor, bias: Tensor | None = None, *, of_gates: bool = False) -> None:
         self.columns, inner = matrix.shape
+        self.inner = inner
         panels = -(-self.columns // _PANEL)
+        bias = matrix.new_zeros(self.columns) if bias is None else bias
+        beyond = panels * _PANEL - self.columns
+        self.bias = _by_units(bias) if of_gates else functional.pad(bias, (0, beyond), value=float("-inf"))
         self.panels = torch.empty(panels, -(-inner // _QUAD), _PANEL, _QUAD, dtype=torch.uint8)
         self.scales = torch.empty(panels * _PANEL)
         kernels.lay_out_bytes(matrix.contiguous(), self.panels, self.scales, of_gates=of_gates)
 
     def product(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return rows @ W^T [n, m] for rows given as parts that stand side by side, [n, k] together."""
-        return kernels.product_of_bytes(_accepted(parts), self.panels, self.scales, self.columns)
+        """Return rows @ W^T [n, m], without bias, for rows given as parts that stand side by side, [n, k] together."""
+        return kernels.product_of_bytes(self._accepted(parts), self.panels, self.scales, self.columns)
 
-    def lstm(self, parts: Sequence[Tensor], bias: Tensor, cell: Tensor, hidden: Tensor, new: Tensor) -> None:
+    def lstm(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
         """Write h', c' [n, H] of an LSTM with pre-activations rows @ W^T + b, and c."""
-        given = _accepted(parts), self.panels, self.scales, _by_units(bias.detach())
+        given = self._accepted(parts), self.panels, self.scales, self.bias
         kernels.lstm_of_bytes(*given, cell=cell.contiguous(), hidden=hidden, new=new)
 
-    def choose(self, parts: Sequence[Tensor], bias: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
+    def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best of softmax(rows @ W^T + b) as :func:`nmt.model.kernels.choose` does."""
-        bias = functional.pad(bias.detach(), (0, -self.columns % _PANEL), value=float("-inf"))
-        return kernels.choose_of_bytes(_accepted(parts), self.panels, self.scales, bias, self.columns, count, never)
+        return kernels.choose_of_bytes(
+            self._accepted([rows]), self.panels, self.scales, self.bias, self.columns, count, never
+        )
+
+    def _accepted(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return parts as ``eight_bit.c`` takes them; they may share a scale then."""
+        assert sum(part.shape[1] for part in parts) == self.inner and len({len(part) for part in parts}) == 1
+        if len(parts) <= _PARTS and all(part.shape[1] % _QUAD == 0 for part in parts[:-1]):
+            return parts
+        return [torch.cat(list(parts), 1)]
 
 
 def _by_units(gates: Tensor) -> Tensor:
     """Return the gates of 16 units, of 16 others, .., where there were all units' i, all units' f, .."""
     return gates.unflatten(0, (_GATES, -1, _PANEL // _GATES)).transpose(0, 1).flatten(0, 2).contiguous()
-
-
-def _accepted(parts: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return parts as ``eight_bit.c`` takes them; they may share a scale then."""
-    if len(parts) <= _PARTS and all(part.shape[1] % _QUAD == 0 for part in parts[:-1]):
-        return parts
-    return [torch.cat(list(parts), 1)]

@@ -354,21 +354,40 @@ void NAMED(additive_back, LOW)(const LOW *products, const float *keys, const flo
     free(sums);
 }
 
+/* of one vector with up to four others: four sums at once, since each alone would wait for itself */
+static inline void NAMED(dots, LOW)(const float *query, int64_t query_stride, const LOW *key, int64_t key_stride, int64_t count,
+                                    int64_t size, float *scores, int64_t scores_stride) {
+    const float *b = query + (count > 1) * query_stride, *c = query + (count > 2) * 2 * query_stride,
+                *d = query + (count > 3) * 3 * query_stride;
+    const LOW *x = key + (count > 1) * key_stride, *y = key + (count > 2) * 2 * key_stride, *z = key + (count > 3) * 3 * key_stride;
+    float sums[4], one = 0, two = 0, three = 0, four = 0;
+#pragma omp simd reduction(+ : one, two, three, four)
+    for (int64_t k = 0; k < size; k++) {
+        one += query[k] * FROM(key[k]);
+        two += b[k] * FROM(x[k]);
+        three += c[k] * FROM(y[k]);
+        four += d[k] * FROM(z[k]);
+    }
+    sums[0] = one, sums[1] = two, sums[2] = three, sums[3] = four;
+    for (int64_t n = 0; n < count && n < 4; n++) scores[n * scores_stride] = sums[n];
+}
+
 /* scores[b, q, j] = queries[b, q] . keys[b, j] */
 void NAMED(compare, LOW)(const float *queries, const LOW *keys, int64_t sentences, int64_t asked, int64_t positions,
                          int64_t size, float *scores) {
 #pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
-    for (int64_t b = 0; b < sentences; b++)
-        for (int64_t j = 0; j < positions; j++) {
-            const LOW *key = keys + (b * positions + j) * size;
-            for (int64_t q = 0; q < asked; q++) {
-                const float *query = queries + (b * asked + q) * size;
-                float sum = 0;
-#pragma omp simd reduction(+ : sum)
-                for (int64_t k = 0; k < size; k++) sum += query[k] * FROM(key[k]);
-                scores[(b * asked + q) * positions + j] = sum;
-            }
-        }
+    for (int64_t b = 0; b < sentences; b++) {
+        const float *query = queries + b * asked * size;
+        const LOW *key = keys + b * positions * size;
+        float *score = scores + b * asked * positions;
+        if (asked == 1)
+            for (int64_t j = 0; j < positions; j += 4)
+                NAMED(dots, LOW)(query, 0, key + j * size, size, positions - j, size, score + j, 1);
+        else
+            for (int64_t j = 0; j < positions; j++)
+                for (int64_t q = 0; q < asked; q += 4)
+                    NAMED(dots, LOW)(query + q * size, size, key + j * size, 0, asked - q, size, score + q * positions + j, positions);
+    }
 }
 
 /* means[b, q] = sum_j weights[b, q, j] values[b, j] */

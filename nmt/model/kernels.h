@@ -26,7 +26,7 @@ static inline bfloat16 to_bfloat16(float x) {
 static inline float from_float(float x) { return x; }
 static inline float to_float(float x) { return x; }
 
-/* 2^n e^r with |r| <= log(2) / 2, e^r by Cephes' polynomial: to 1e-7 of its value, 0 below the normal numbers; NaN stays
+/* 2^n e^r with |r| <= log(2) / 2, e^r by Cephes' polynomial: to 1e-7 of its value, 0 where that is all but lost; NaN stays
  * NaN. The bounds are drawn on bits, as whole numbers: compilers turn comparisons of float32 that must mind NaN into many
  * more instructions. */
 static inline float exponential(float given) {

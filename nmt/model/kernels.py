@@ -7,7 +7,7 @@ and serve all other types and devices.
 
 State is float32 there; ``low`` is what products take and give, bfloat16 or float32, one of them in a call. What is
 computed has its equations where it is used: the LSTM in cells.py, attention and readout in recurrence.py, the loss in
-cross_entropy.py.
+cross_entropy.py. ``eight_bit.c`` has products with weights of 8 bits, for which torch has nothing in its place.
 """
 
 import ctypes
@@ -38,9 +38,9 @@ _FUNCTIONS = {
     "compare": "PPIIIIP",
     "average": "PPIIIIP",
 }
-_PLAIN = {
-    "drop": "PPIFIP",
-    "transpose": "PIIP",
+_PLAIN = {"drop": "PPIFIP", "transpose": "PIIP"}
+# where the processor multiplies bytes
+_OF_BYTES = {
     "lay_out_bytes": "PIIIIIPP",
     "product_of_bytes": "SIPPIIP",
     "lstm_of_bytes": "SIPPPIIPPP",
@@ -67,11 +67,12 @@ def library() -> Any | None:
             found = ctypes.CDLL(str(path))
             found.checksum.restype = found.multiplies_bytes.restype = ctypes.c_int64
             fits = found.runs_here() and _is_of(found.checksum(), [folder / name for name in _SOURCES])
+            declared = _declared(found)
         except (OSError, AttributeError) as error:
             log.debug("%s is not usable: %s", path, error)
             continue
         if fits:
-            return _declared(found)
+            return declared
         log.debug("%s was compiled for another processor, or of another source", path)
     log.info(
         "nmt/model/kernels.c is not compiled for this processor: torch does its part, at less speed; "
@@ -93,7 +94,8 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         for low in ("float", "bfloat16"):
             function = getattr(found, f"{name}_{low}")
             function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
-    for name, kinds in _PLAIN.items():
+    plain = _PLAIN | _OF_BYTES if found.multiplies_bytes() else _PLAIN
+    for name, kinds in plain.items():
         function = getattr(found, name)
         function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
     return found
@@ -338,8 +340,10 @@ def additive(products: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
     """
     native, asked = _usable(keys, products, vector), len(products) // max(len(keys), 1)
     if native is None:
-        hidden = products.unflatten(0, (-1, asked)).unsqueeze(2) + keys.unsqueeze(1) if asked else keys.new_empty(0)
-        return (tanh_(hidden) @ vector).view(len(products), keys.shape[1])
+        if not asked:
+            return keys.new_empty(0, keys.shape[1])
+        hidden = tanh_(products.unflatten(0, (-1, asked)).unsqueeze(2) + keys.unsqueeze(1))
+        return (hidden @ vector).view(len(products), keys.shape[1])
     function = native.additive_float if products.dtype == torch.float32 else native.additive_bfloat16
     scores = keys.new_empty(len(products), keys.shape[1])
     given = (each.data_ptr() for each in (products, keys, vector))
@@ -349,6 +353,7 @@ def additive(products: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
 
 def compare(queries: Tensor, keys: Tensor) -> Tensor:
     """Return the products [B, Q, S] of each sentence's queries [B, Q, H] with each of its keys [B, S, H], low."""
+    assert len(queries) == len(keys) and queries.shape[2] == keys.shape[2]
     native = _usable(queries, rows=(keys,)) if keys.is_contiguous() else None
     if native is None:
         return torch.bmm(queries, keys.to(queries.dtype).transpose(1, 2))
@@ -360,6 +365,7 @@ def compare(queries: Tensor, keys: Tensor) -> Tensor:
 
 def average(weights: Tensor, values: Tensor) -> Tensor:
     """Return the sums [B, Q, M] of each sentence's values [B, S, M], low, times weights [B, Q, S]."""
+    assert len(weights) == len(values) and weights.shape[2] == values.shape[1]
     native = _usable(weights, rows=(values,)) if values.is_contiguous() else None
     if native is None:
         return torch.bmm(weights, values.to(weights.dtype))

@@ -36,7 +36,7 @@ from nmt.model.eight_bit import ByteMatrix
 from nmt.model.kernels import average, compare, flipped, lstm_forward
 from nmt.sizes import rounded_up
 
-Prepared = dict[tuple[int | bool, ...], tuple[Sequence[Tensor], list[int], "_Fixed"]]
+Layouts = dict[tuple[int | bool, ...], tuple[Sequence[Tensor], list[tuple[int, int, torch.dtype]], "_Fixed"]]
 """What was laid out of a model's parameters for products without gradients; empty to begin with."""
 
 
@@ -49,14 +49,15 @@ class Arithmetic:
         fast: with deferred gradients.
         search_int8: search takes weights of 8 bits where the processor multiplies them.
         int8: that is so here, since this is a search.
-        prepared: keeps what is laid out of parameters for as long as they stay as they are; None: nothing is kept.
+        prepared: keeps what is laid out of parameters until they change, or move (writing to their ``data`` in place is
+            not seen); None: nothing is kept.
     """
 
     bf16: bool = False
     fast: bool = True
     search_int8: bool = False
     int8: bool = False
-    prepared: Prepared | None = None
+    prepared: Layouts | None = None
 
 
 # logits that exist at a time, where the best are chosen: 8 MiB of float32 are read again from the cache
@@ -67,7 +68,7 @@ _ARITHMETIC: ContextVar[Arithmetic] = ContextVar("arithmetic", default=_DEFAULT)
 
 @contextmanager
 def arithmetic(
-    *, bf16: bool = False, fast: bool = True, search_int8: bool = False, prepared: Prepared | None = None
+    *, bf16: bool = False, fast: bool = True, search_int8: bool = False, prepared: Layouts | None = None
 ) -> Iterator[None]:
     """Compute the products inside the ``with`` block as :class:`Arithmetic` says."""
     with _in_force(Arithmetic(bf16=bf16, fast=fast, search_int8=search_int8, prepared=prepared)):
@@ -231,7 +232,7 @@ class _Product(torch.autograd.Function):
 def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute ``inputs @ weight^T + bias`` ([.., k], [m, k], [m] -> [.., m]) in the arithmetic in force."""
     settings = current()
-    if settings.int8 and not torch.is_grad_enabled():
+    if settings.int8 and settings.prepared is not None and not torch.is_grad_enabled():
         return Operand(weight, bias)(inputs)
     if settings.fast:
         return _Product.apply(inputs, weight, bias, settings.bf16)
@@ -321,47 +322,52 @@ class _Fixed:
     product with few rows.
     """
 
-    def __init__(self, matrix: Tensor, settings: Arithmetic, *, of_gates: bool) -> None:
-        matrix = matrix.detach()
+    def __init__(self, matrix: Tensor, bias: Tensor | None, settings: Arithmetic, *, of_gates: bool) -> None:
+        matrix, self.bias = matrix.detach(), None if bias is None else bias.detach()
         self.bytes = None
         if settings.int8 and eight_bit.serves(matrix, of_gates=of_gates):
-            self.bytes = ByteMatrix(matrix, of_gates=of_gates)
-        self.matrix, self.blocks = rounded(matrix, settings.bf16 and self.bytes is None), None
-        if self.bytes is None and matrix.device.type == "cpu" and matrix.numel() > 0 and _has_blocks(self.matrix.dtype):
-            self.blocks = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), None)
+            self.bytes = ByteMatrix(matrix, self.bias, of_gates=of_gates)
+            return
+        self.rows, self.columns = matrix.shape
+        self.matrix = rounded(matrix, settings.bf16)
+        self.in_blocks = matrix.device.type == "cpu" and matrix.numel() > 0 and _has_blocks(self.matrix.dtype)
+        if self.in_blocks:
+            self.matrix = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), None)
 
-    def __call__(self, parts: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
+    def __call__(self, parts: Sequence[Tensor], *, with_bias: bool = False) -> Tensor:
         """Return [n, m] in the type products are made in, for rows [n, k] given as parts that stand side by side."""
+        bias = self.bias if with_bias else None
         if self.bytes is not None:
             result = self.bytes.product(parts)
             return result if bias is None else result.add_(bias)
-        count, size = len(parts[0]), self.matrix.shape[1]
+        count, size = len(parts[0]), self.columns
         bias, rows = None if bias is None else bias.to(self.matrix.dtype), parts[0]
         if len(parts) > 1 or rows.dtype != self.matrix.dtype:
             # in search the number of rows changes from step to step
             rows = empty_rows(rows, count, size, self.matrix.dtype, digits=3)
             for part, into in zip(parts, rows[:count].split([part.shape[1] for part in parts], 1), strict=True):
                 into.copy_(part)
-        if self.blocks is None or not count:
+        if not self.in_blocks:
             return functional.linear(rows, self.matrix, bias)[:count]
-        return torch.ops.mkldnn._linear_pointwise(rows, self.blocks, bias, "none", [], "")[:count]
+        if not count:
+            return rows.new_empty(0, self.rows)
+        return torch.ops.mkldnn._linear_pointwise(rows, self.matrix, bias, "none", [], "")[:count]
 
-    def lstm(self, parts: Sequence[Tensor], bias: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """Return h', c' [n, H] of an LSTM whose gates are the product of rows, plus a bias; and c."""
-        hidden, new = (torch.empty_like(cell, memory_format=torch.contiguous_format) for _ in range(2))
+    def lstm(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
+        """Write h', c' [n, H] of an LSTM whose gates are the product of rows, plus the bias; and c."""
         if self.bytes is not None:
-            self.bytes.lstm(parts, bias, cell, hidden, new)
+            self.bytes.lstm(parts, cell, hidden, new)
         else:
-            lstm_forward(self(parts), cell, hidden, new, bias=bias)
-        return hidden, new
+            lstm_forward(self(parts), cell, hidden, new, bias=self.bias)
 
-    def choose(self, rows: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best of the softmax of the product plus a bias; see :func:`nmt.model.kernels.choose`."""
+    def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the best of the softmax of the product plus the bias; see :func:`nmt.model.kernels.choose`."""
         if self.bytes is not None:
-            return self.bytes.choose([rows], bias, count, never)
+            return self.bytes.choose(rows, count, never)
+        assert self.bias is not None
         best, pieces = [], []
-        for part in rows.split(max(1, _LOGITS // max(1, len(bias)))):
-            found = kernels.choose(self([part]), bias, count, never)
+        for part in rows.split(max(1, _LOGITS // max(1, len(self.bias)))):
+            found = kernels.choose(self([part]), self.bias, count, never)
             best.append(found[0])
             pieces.append(found[1])
         return (torch.cat(best), torch.cat(pieces)) if len(best) > 1 else (best[0], pieces[0])
@@ -399,12 +405,15 @@ class Operand:
         self._bf16 = settings.bf16 and parts[0].dim() == 2
         self._ledger = self._fixed = None
         without = settings.fast and not torch.is_grad_enabled()
-        self._of_sentences = without and parts[0].dim() == 3
-        if self._of_sentences and settings.int8 and kernels.serves(parts[0]):
+        of_sentences = without and parts[0].dim() == 3
+        # those of some sentences of a batch are so already
+        served = parts[0].dtype == torch.bfloat16 or kernels.serves(parts[0])
+        self._in_bf16 = of_sentences and settings.int8 and served
+        if self._in_bf16:
             # read again at every step: half of it to bring from memory
-            parts = [rounded(parts[0], True)]
-        elif without and not self._of_sentences:
-            self._fixed = _prepared(parts, settings, transposed=transposed, of_gates=of_gates)
+            parts = [rounded(parts[0], True).contiguous()]
+        elif without and not of_sentences:
+            self._fixed = _prepared(parts, bias, settings, transposed=transposed, of_gates=of_gates)
         self._parts = parts
         if settings.fast and torch.is_grad_enabled():
             self._ledger = _Ledger(self.matrix, bf16=self._bf16, transposed=transposed)
@@ -418,7 +427,7 @@ class Operand:
     def __call__(self, rows: Tensor) -> Tensor:
         """Multiply ``rows``; see the class."""
         if self._fixed is not None and not torch.is_grad_enabled():
-            result = self._fixed([_flat(rows)], None if self.bias is None else self.bias.detach()).to(rows.dtype)
+            result = self._fixed([_flat(rows)], with_bias=True).to(rows.dtype)
             return result.view(*rows.shape[:-1], result.shape[1])
         result = self._plain(rows) if self._ledger is None else _Step.apply(rows, self._anchor, self._ledger)
         return result if self.bias is None else result + self.bias
@@ -430,15 +439,13 @@ class Operand:
         """
         return None if self._fixed is None or torch.is_grad_enabled() else self._fixed(parts)
 
-    def lstm(self, parts: Sequence[Tensor], cell: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return h', c' [n, H] of an LSTM whose gates are the product of rows [n, k], given as parts; c [n, H].
+    def lstm(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
+        """Write h', c' [n, H] of an LSTM whose gates are the product of rows [n, k], given as parts, and c [n, H].
 
-        None where gradients are wanted, or plain arithmetic.
+        Only where no gradients are wanted.
         """
-        if self._fixed is None or torch.is_grad_enabled():
-            return None
-        assert self.bias is not None
-        return self._fixed.lstm(parts, self.bias.detach(), cell)
+        assert self._fixed is not None and self.bias is not None and not torch.is_grad_enabled()
+        self._fixed.lstm(parts, cell, hidden, new)
 
     def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the best of the softmax of each row's [n, k] product; see :func:`nmt.model.kernels.choose`.
@@ -447,10 +454,10 @@ class Operand:
         """
         if self._fixed is None or torch.is_grad_enabled() or self.bias is None or not kernels.serves(self.bias):
             return None
-        return self._fixed.choose(rows, self.bias.detach(), min(count, len(self.bias)), never)
+        return self._fixed.choose(rows, min(count, len(self.bias)), never)
 
     def _plain(self, rows: Tensor) -> Tensor:
-        if self._of_sentences and not torch.is_grad_enabled():
+        if self._in_bf16:
             return (compare if self.transposed else average)(rows, self.matrix)
         matrix = self.matrix.transpose(-1, -2) if self.transposed else self.matrix
         if self._bf16:
@@ -462,18 +469,23 @@ class Operand:
         return Operand(self.matrix.index_select(0, sentences), transposed=self.transposed)
 
 
-def _prepared(parts: Sequence[Tensor], settings: Arithmetic, *, transposed: bool, of_gates: bool) -> _Fixed:
+def _prepared(
+    parts: Sequence[Tensor], bias: Tensor | None, settings: Arithmetic, *, transposed: bool, of_gates: bool
+) -> _Fixed:
     """Return matrices [m, ..] side by side as laid out for products, of before where that is kept."""
-    kept = settings.prepared if all(isinstance(part, nn.Parameter) for part in parts) else None
-    key = (*(id(part) for part in parts), settings.bf16, settings.int8, transposed, of_gates)
-    versions = [] if kept is None else [part._version for part in parts]
-    if kept is not None and key in kept and kept[key][1] == versions:
+    given = [*parts, *([] if bias is None else [bias])]
+    kept = settings.prepared
+    if not all(isinstance(each, nn.Parameter) and not each.is_inference() for each in given):
+        kept = None
+    key = (*(id(each) for each in given), len(parts), settings.bf16, settings.int8, transposed, of_gates)
+    states = [] if kept is None else [(each._version, each.data_ptr(), each.dtype) for each in given]
+    if kept is not None and key in kept and kept[key][1] == states:
         return kept[key][2]
     matrix = parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
-    made = _Fixed(matrix if transposed else matrix.t(), settings, of_gates=of_gates)
+    made = _Fixed(matrix if transposed else matrix.t(), bias, settings, of_gates=of_gates)
     if kept is not None:
         # the parameters too: while they are held nothing else has their place
-        kept[key] = parts, versions, made
+        kept[key] = given, states, made
     return made
 
 

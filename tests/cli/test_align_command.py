@@ -139,3 +139,16 @@ def test_arguments_that_are_refused(nmt, run, files, tmp_path):
     assert "required: --target" in nmt("align", run.path, "--source", files["source"]).refused()
     assert "accepted: .png" in nmt("align", run.path, *pair(files), "--heatmap", tmp_path / "a").refused()
     assert "--shift: invalid choice: 2" in nmt("align", run.path, *pair(files), "--shift", "2").refused()
+
+
+def test_a_run_that_searches_with_bytes_is_aligned_where_nothing_multiplies_them(nmt, run, monkeypatch, tmp_path):
+    monkeypatch.setattr("nmt.assemble.multiplies_bytes", lambda: False)
+    config = run.config.read_text()
+    assert "weights: auto" in config
+    run.config.write_text(config.replace("weights: auto", "weights: int8"))
+    pair = tmp_path / "pair"
+    pair.write_text("a cat sleeps\n")
+    assert nmt("align", run.path, "--source", pair, "--target", pair).code == 0
+    refused = nmt("translate", run.path, given=b"a cat\n")
+    assert refused.code == 2 and "accepted here: auto, float" in refused.err
+    assert nmt("translate", run.path, "--weights", "float", given=b"a cat\n").code == 0

@@ -66,7 +66,7 @@ def test_weights_of_search_are_those_asked_for(nmt, run, monkeypatch):
     assert seen[3:] == [True]
     monkeypatch.setattr("nmt.assemble.multiplies_bytes", lambda: False)
     refused = nmt("translate", run.path, "--weights", "int8", given=TEXT)
-    assert refused.code == 2 and "--weights int8 needs a processor with AVX-512 VNNI" in refused.err
+    assert refused.code == 2 and "search.weights=int8 (--weights) is for CPUs with AVX-512 VNNI" in refused.err
     assert nmt("translate", run.path, "--weights", "int4", given=TEXT).code == 2
 
 

@@ -71,6 +71,26 @@ def test_what_is_not_finite_stays_visible_in_its_row(odd):
     assert found.isfinite().all(1).tolist() == [True] * 5 + [False] + [True] * 2
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_stays_visible_in_its_column(odd):
+    weight = noise(70, 64)
+    weight[5, 9] = odd
+    found = ByteMatrix(weight).product([noise(8, 64)])
+    assert found.isfinite().all(0).tolist() == [True] * 5 + [False] + [True] * 64
+
+
+@pytest.mark.parametrize("tiny", [1e-38, 1e-44])
+def test_what_is_next_to_nothing_is_nothing(tiny):
+    assert not ByteMatrix(torch.full((64, 64), tiny)).product([noise(3, 64)]).any()
+    assert not ByteMatrix(noise(64, 64)).product([torch.full((3, 64), tiny)]).any()
+
+
+def test_rows_of_another_width_are_refused():
+    for parts in ([noise(2, 32)], [noise(2, 32), noise(2, 64)], [noise(2, 32), noise(3, 32)]):
+        with pytest.raises(AssertionError):
+            ByteMatrix(noise(64, 64)).product(parts)
+
+
 def test_nothing_but_zeros():
     assert not ByteMatrix(torch.zeros(64, 64)).product([noise(3, 64)]).any()
     assert not ByteMatrix(noise(64, 64)).product([torch.zeros(3, 64)]).any()
@@ -83,7 +103,7 @@ def test_lstm(count, size):
     parts, matrix = parts_of(count, (8, size)), noise(4 * size, 8 + size, seed=1)
     bias, cell = noise(4 * size, seed=2), noise(count, size, seed=3)
     hidden, new = torch.full((2, count, size), torch.nan)
-    ByteMatrix(matrix, of_gates=True).lstm(parts, bias, cell, hidden, new)
+    ByteMatrix(matrix, bias, of_gates=True).lstm(parts, cell, hidden, new)
     gates = reference.product([part.double().numpy() for part in parts], matrix.double().numpy())
     expected = reference.lstm(gates + bias.double().numpy(), cell.double().numpy())
     assert hidden.numpy() == close(expected[0], 1e-5) and new.numpy() == close(expected[1], 1e-5)
@@ -94,9 +114,8 @@ def test_gates_far_from_zero_are_shut_or_open():
     for sign in (-1, 1):
         hidden, new = torch.empty(2, 1, size)
         bias = torch.full((4 * size,), sign * 1e4)
-        ByteMatrix(torch.zeros(64, 64), of_gates=True).lstm(
-            [torch.zeros(1, 64)], bias, torch.full((1, size), 0.5), hidden, new
-        )
+        cell = torch.full((1, size), 0.5)
+        ByteMatrix(torch.zeros(64, 64), bias, of_gates=True).lstm([torch.zeros(1, 64)], cell, hidden, new)
         expected = (0.0, 0.0) if sign < 0 else (np.tanh(1.5), 1.5)
         found = [hidden[0, 0].item(), new[0, 0].item()]
         assert found == pytest.approx(expected, abs=1e-6)
@@ -110,7 +129,7 @@ def test_choose(count, columns, wanted):
     rows, matrix, bias = noise(count, 72), noise(columns, 72, seed=1, scale=0.2), noise(columns, seed=2)
     never = torch.tensor([0, 3, columns - 1])
     wanted = min(wanted, columns - 3)
-    log_probs, pieces = ByteMatrix(matrix).choose([rows], bias, wanted, never)
+    log_probs, pieces = ByteMatrix(matrix, bias).choose(rows, wanted, never)
     logits = reference.product([rows.double().numpy()], matrix.double().numpy()) + bias.double().numpy()
     expected = reference.best(logits, wanted, set(never.tolist()))
     assert log_probs.numpy() == close(expected[0], 1e-4)
@@ -119,26 +138,26 @@ def test_choose(count, columns, wanted):
 
 def test_of_equal_pieces_the_first_is_chosen_whatever_the_threads():
     matrix = ByteMatrix(torch.zeros(300, 64))
-    found = [matrix.choose([noise(50, 64)], torch.zeros(300), 7, torch.tensor([1]))[1]]
+    found = [matrix.choose(noise(50, 64), 7, torch.tensor([1]))[1]]
     threads = torch.get_num_threads()
     try:
         for number in (1, 2, 3, 16):
             torch.set_num_threads(number)
-            found.append(matrix.choose([noise(50, 64)], torch.zeros(300), 7, torch.tensor([1]))[1])
+            found.append(matrix.choose(noise(50, 64), 7, torch.tensor([1]))[1])
     finally:
         torch.set_num_threads(threads)
     assert all(each.tolist() == [[0, 2, 3, 4, 5, 6, 7]] * 50 for each in found)
 
 
 def test_excluded_pieces_come_last_and_are_impossible():
-    log_probs, pieces = ByteMatrix(noise(64, 64)).choose([noise(3, 64)], torch.zeros(64), 64, torch.tensor([2, 5]))
+    log_probs, pieces = ByteMatrix(noise(64, 64)).choose(noise(3, 64), 64, torch.tensor([2, 5]))
     assert (log_probs[:, 62:] == -torch.inf).all() and log_probs[:, :62].isfinite().all()
     assert all(sorted(row.tolist()) == sorted({*range(64)} - {2, 5}) for row in pieces[:, :62])
 
 
 def test_a_row_of_nothing_that_is_a_number_has_real_pieces():
     rows = torch.full((3, 64), torch.nan)
-    log_probs, pieces = ByteMatrix(noise(70, 64)).choose([rows], torch.zeros(70), 3, torch.empty(0, dtype=torch.long))
+    log_probs, pieces = ByteMatrix(noise(70, 64)).choose(rows, 3, torch.empty(0, dtype=torch.long))
     assert log_probs.isnan().all() and (pieces >= 0).all() and (pieces < 70).all()
 
 
@@ -185,6 +204,7 @@ def test_keys_of_a_search_are_in_bf16():
     with torch.inference_mode(), arithmetic(search_int8=True), searching():
         operand = Operand(keys)
         assert operand.select(torch.tensor([0, 2])).matrix.dtype == torch.bfloat16
+        assert Operand(keys.transpose(0, 1)).matrix.is_contiguous()
         assert operand(rows).numpy() == close(rows @ keys.bfloat16().float().transpose(1, 2), 1e-5)
 
 
@@ -238,3 +258,12 @@ def test_prepared_matrices_are_met_again_until_they_change():
         assert Operand(weight)._fixed is not first
         # what is no parameter may be gone by then
         assert Operand(weight * 1)._fixed is not None and len(kept) == 2
+    layer = torch.nn.Linear(64, 64)
+    rows, kept = noise(2, 64), {}
+    with torch.inference_mode(), arithmetic(prepared=kept):
+        before = Operand(layer.weight, layer.bias)(rows)
+        layer.double()
+        after = Operand(layer.weight, layer.bias)(rows.double())
+    assert after.dtype == torch.float64 and torch.allclose(after.float(), before, atol=1e-5)
+    with torch.inference_mode(), arithmetic(prepared=kept):
+        assert Operand(torch.nn.Parameter(noise(64, 64)))._fixed is not None, "made where nothing tells of changes"

@@ -1,6 +1,8 @@
 """The functions in C against torch's operations beside them, and a whole model with either."""
 
 import shutil
+import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -211,7 +213,7 @@ def test_what_is_not_a_number_stays_visible():
 
 
 @pytest.mark.parametrize("low", LOW)
-@pytest.mark.parametrize("asked", [1, 5])
+@pytest.mark.parametrize("asked", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("size", [H, 128, 300])
 def test_products_of_each_sentence(monkeypatch, asked, size, low):
     queries, keys, weights = noise(B, asked, size), noise(B, S, size, seed=1, low=low), noise(B, asked, S, seed=2)
@@ -226,6 +228,13 @@ def test_products_of_each_sentence(monkeypatch, asked, size, low):
     assert found[0][3, -1, 2].item() == pytest.approx((queries[3, -1] * keys[3, 2]).sum().item(), abs=1e-4)
     strange = keys.transpose(0, 1).contiguous().transpose(0, 1)
     assert torch.equal(kernels.average(weights, strange), torch.bmm(weights, keys.float())), "left to torch"
+
+
+@pytest.mark.parametrize("low", LOW)
+def test_additive_scores_of_nothing(monkeypatch, low):
+    nothing, vector = noise(0, H, low=low), noise(H)
+    for found in both(monkeypatch, lambda: kernels.additive(nothing, noise(0, S, H), vector)):
+        assert found.shape == (0, S)
 
 
 @pytest.mark.parametrize("low", LOW)
@@ -348,6 +357,19 @@ def test_a_library_of_another_source_is_not_used(looked_for_in, caplog, name):
     assert "pip install it where there is a C compiler" in caplog.text
     (looked_for_in / name).unlink()
     assert find() is not None, "a wheel has no source"
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+def test_a_processor_that_does_not_multiply_bytes_has_all_else(looked_for_in):
+    (path,) = looked_for_in.glob("_kernels*")
+    path.unlink()
+    checksum = zlib.crc32(b"".join((looked_for_in / name).read_bytes() for name in kernels._SOURCES))
+    sources = [looked_for_in / name for name in kernels._SOURCES[1:]]
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-fopenmp", f"-DCHECKSUM={checksum}", *sources, "-o", path]
+    subprocess.run(command, check=True)
+    found = kernels.library.__wrapped__()
+    assert found is not None and not found.multiplies_bytes()
+    assert not hasattr(found, "product_of_bytes") and found.compare_float
 
 
 def test_what_is_no_library_is_not_used(looked_for_in):
