@@ -35,8 +35,9 @@ from nmt.sizes import rounded_down
 # rows of logits at once: on a CPU few enough for the cache, since every pass over them but the products is bound by
 # memory; elsewhere enough to keep the device busy
 _CHUNK, _DEVICE_CHUNK = 256, 4096
-# elements of logits whose gradients are kept until one product takes them all
-_BLOCK = 2**24
+# bytes of logits whose gradients are kept until one product takes them all; what is larger malloc takes from the system
+# each time anew, page by page
+_BLOCK = 2**25
 # what torch leaves out of a cross-entropy
 _IGNORED = -100
 
@@ -97,7 +98,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         count, left, matrix = len(readouts), rounded_rows(readouts, bf16), rounded(weight, bf16)
         nll, of_bias = readouts.new_empty(count), torch.zeros_like(bias)
         of_readouts, of_weight = torch.empty_like(readouts), None
-        rows = rounded_down(max(1, _BLOCK // len(weight)))
+        rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
         for first in range(0, count, rows):
             block, real_rows = left[first : first + rows], min(rows, count - first)
             # of logits, then of their gradients
