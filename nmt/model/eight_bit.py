@@ -1,8 +1,9 @@
 """A matrix in 8 bits an element, for the products of search.
 
 Search multiplies few rows by large matrices that never change, and what it wants is an order of hypotheses. Processors
-with AVX-512 VNNI multiply bytes four times as fast as float32 and twice as fast as bf16, and a matrix of bytes passes
-through the cache in a quarter of the time. With W [m, k] and rows x [n, k]::
+with AVX-512 VNNI multiply bytes four times as fast as float32, and a matrix of bytes passes through the cache in a
+quarter of the time. The numbers are affine (Jacob et al. 2018, arXiv:1712.05877v1, eq. 1: r = S (q - Z)) with Z = 0.
+With W [m, k] and rows x [n, k]::
 
     s_j = max_k |W_jk| / 127,  Q_jk = round(W_jk / s_j);     r_i = max_k |x_ik| / 127,  p_ik = round(x_ik / r_i)
     x_i . W_j  ~  r_i s_j sum_k p_ik Q_jk
