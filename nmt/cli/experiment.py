@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nmt.assemble import ProductPrecision, resolve_device, resolve_precision
+from nmt.assemble import ProductPrecision, resolve_device, resolve_precision, set_threads
 from nmt.cli.environment import describe_environment, git_revision
 from nmt.cli.logs import to_file
 from nmt.cli.memory import give_back
@@ -58,8 +58,7 @@ def run_experiment(config: Config, folder: RunFolder) -> None:
 
 def _run(config: Config, folder: RunFolder, *, device: torch.device, precision: ProductPrecision) -> None:
     """Train to the end and evaluate."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    set_threads(config.threads)
     corpus, parameters, training = _trained(config, folder, device=device, precision=precision)
     give_back()
     evaluate_and_write(

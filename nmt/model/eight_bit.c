@@ -137,8 +137,7 @@ static inline void finish(const Rows *rows, int64_t row, int64_t i, __m512i a, _
     }
 }
 
-/* keeps 24 sums in registers, of which callers want some too */
-#define ALONE __attribute__((noinline))
+/* 24 sums in registers */
 #define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 
 /* the first `count` of six rows times what a panel has from `start` to `end`; added to a bias, if there is one, or to the
@@ -166,14 +165,20 @@ static ALONE void tile(const Rows *rows, int64_t first, int64_t count, const uin
     EACH_ROW(FINISH)
 }
 
+/* so many rows at a time meet the columns of a panel for one part, which stay in the nearest cache for them */
+#define GROUP (8 * TILE)
+
 /* rows first .. last times a panel, plus a bias if there is one; `results` is where the first of them goes */
 static void multiply(const Rows *rows, int64_t first, int64_t last, const uint8_t *panel, const float *scales,
                      const float *bias, float *results, int64_t stride, int64_t columns) {
-    for (; first < last; first += TILE, results += TILE * stride)
-        for (int64_t part = 0, start = 0; part < rows->parts; start = rows->ends[part++]) {
-            Place to = {part, stride, columns, scales, bias, results};
-            tile(rows, first, last - first, panel, start, rows->ends[part], to);
-        }
+    for (; first < last; first += GROUP, results += GROUP * stride) {
+        int64_t after = first + GROUP < last ? first + GROUP : last;
+        for (int64_t part = 0, start = 0; part < rows->parts; start = rows->ends[part++])
+            for (int64_t i = first; i < after; i += TILE) {
+                Place to = {part, stride, columns, scales, bias, results + (i - first) * stride};
+                tile(rows, i, after - i, panel, start, rows->ends[part], to);
+            }
+    }
 }
 
 /* how many shares of the rows there are, and how large each is: several where panels are fewer than threads */
@@ -205,26 +210,30 @@ void product_of_bytes(const Parts *parts, int64_t count, const uint8_t *panels, 
     free_rows(&rows);
 }
 
-/* `exponential` of 16 numbers; beyond 87 either way it is that of 87, since smaller ones slow the processor down */
-static inline __m512 exponentials(__m512 x) {
+#define LOG2E 1.44269504088896341f
+
+/* 2^x of 16 numbers, to 1e-7 of its value: 2^(x - floor(x)) by the polynomial with the least relative error, times 2^floor(x);
+ * below -125 that of -125, since smaller ones slow the processor down */
+static inline __m512 powers(__m512 x) {
     /* of a number and none, the second is taken */
-    x = _mm512_min_ps(_mm512_set1_ps(87.0f), _mm512_max_ps(_mm512_set1_ps(-87.0f), x));
-    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f)), _MM_FROUND_TO_NEAREST_INT);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-    r = _mm512_fmadd_ps(n, _mm512_set1_ps(2.12194440e-4f), r);
-    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1.9875691500e-4f), r, _mm512_set1_ps(1.3981999507e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
-    p = _mm512_fmadd_ps(_mm512_mul_ps(p, r), r, _mm512_add_ps(r, _mm512_set1_ps(1.0f)));
-    return _mm512_scalef_ps(p, n);
+    x = _mm512_max_ps(_mm512_set1_ps(-125.0f), x);
+    __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1.8775766752e-3f), r, _mm512_set1_ps(8.9893400905e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5826318053e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4015361704e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9315307320e-1f));
+    return _mm512_scalef_ps(_mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9999992506e-1f)), x);
+}
+
+/* e^(factor x), at most e^87 */
+static inline __m512 exponentials(__m512 x, float factor) {
+    return powers(_mm512_min_ps(_mm512_set1_ps(126.0f), _mm512_mul_ps(x, _mm512_set1_ps(factor * LOG2E))));
 }
 
 /* sigmoid(a) tanh(b) = (1 - e^-2b) / ((1 + e^-a) (1 + e^-2b)) */
 static inline __m512 gated(__m512 a, __m512 b) {
-    __m512 one = _mm512_set1_ps(1.0f), of_a = exponentials(_mm512_sub_ps(_mm512_setzero_ps(), a));
-    __m512 of_b = exponentials(_mm512_mul_ps(_mm512_set1_ps(-2.0f), b));
+    __m512 one = _mm512_set1_ps(1.0f), of_a = exponentials(a, -1);
+    __m512 of_b = exponentials(b, -2);
     return _mm512_div_ps(_mm512_sub_ps(one, of_b), _mm512_mul_ps(_mm512_add_ps(one, of_a), _mm512_add_ps(one, of_b)));
 }
 
@@ -242,15 +251,15 @@ void lstm_of_bytes(const Parts *parts, int64_t count, const uint8_t *panels, con
         for (int64_t p = 0; p < number; p++)
             for (int64_t s = 0; s < shares; s++) {
                 int64_t last = (s + 1) * share < count ? (s + 1) * share : count;
-                for (int64_t first = s * share; first < last; first += TILE) {
-                    float sums[TILE * PANEL];
-                    int64_t after = first + TILE < last ? first + TILE : last;
+                for (int64_t first = s * share; first < last; first += GROUP) {
+                    float sums[GROUP * PANEL];
+                    int64_t after = first + GROUP < last ? first + GROUP : last;
                     multiply(&rows, first, after, panels + p * PANEL * inner, scales + p * PANEL, bias + p * PANEL, sums,
                              PANEL, PANEL);
                     for (int64_t i = first; i < after; i++) {
                         const float *sum = sums + (i - first) * PANEL;
                         int64_t place = i * units + 16 * p;
-                        __m512 kept = exponentials(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_loadu_ps(sum + 16)));
+                        __m512 kept = exponentials(_mm512_loadu_ps(sum + 16), -1);
                         kept = _mm512_div_ps(_mm512_loadu_ps(cells + place), _mm512_add_ps(_mm512_set1_ps(1.0f), kept));
                         __m512 new = _mm512_add_ps(kept, gated(_mm512_loadu_ps(sum), _mm512_loadu_ps(sum + 48)));
                         _mm512_storeu_ps(news + place, new);
@@ -291,7 +300,7 @@ static inline void look(const float *logits, int64_t first, const int64_t *never
         __m512 above = _mm512_max_ps(_mm512_max_ps(values[0], values[1]), _mm512_max_ps(values[2], values[3]));
         float top = _mm512_reduce_max_ps(above);
         if (top > found->origin + 16) {
-            found->sums = _mm512_mul_ps(found->sums, exponentials(_mm512_set1_ps(found->origin - top)));
+            found->sums = _mm512_mul_ps(found->sums, powers(_mm512_set1_ps((found->origin - top) * LOG2E)));
             found->origin = top;
         }
         for (; better; better &= better - 1) {
@@ -300,9 +309,9 @@ static inline void look(const float *logits, int64_t first, const int64_t *never
             if (!excluded && logits[place] > found->best[count - 1]) insert(found, count, logits[place], piece);
         }
     }
-    __m512 origin = _mm512_set1_ps(found->origin);
+    __m512 scale = _mm512_set1_ps(LOG2E), origin = _mm512_set1_ps(found->origin * LOG2E);
     for (int64_t n = 0; n < 4; n++)
-        found->sums = _mm512_add_ps(found->sums, exponentials(_mm512_sub_ps(values[n], origin)));
+        found->sums = _mm512_add_ps(found->sums, powers(_mm512_fmsub_ps(values[n], scale, origin)));
 }
 
 /* the `count` best of all threads' for a row; of equal ones that of the lower piece */

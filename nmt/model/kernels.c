@@ -61,7 +61,38 @@ void drop(const float *values, const int16_t *bits, int64_t threshold, float sca
     for (int64_t i = 0; i < size; i++) results[i] = bits[i] >= least ? values[i] * scale : 0;
 }
 
-#define LANES 128
+/* weights [rows, positions] = softmax of the scores where it is allowed, else 0; as many rows as one row of `allowed` is for.
+ * What is next to nothing is 0: smaller numbers than float32 has whole would slow down whatever multiplies by them. */
+void soften(const float *scores, const uint8_t *allowed, int64_t rows, int64_t alike, int64_t positions, float *weights) {
+#pragma omp parallel for schedule(static) if (rows * positions > SMALL)
+    for (int64_t i = 0; i < rows; i++) {
+        const float *score = scores + i * positions;
+        const uint8_t *may = allowed + i / alike * positions;
+        float *weight = weights + i * positions, largest = -FLT_MAX, total = 0;
+#pragma omp simd reduction(max : largest)
+        for (int64_t j = 0; j < positions; j++) {
+            /* where it is no number neither */
+            weight[j] = may[j] && score[j] > -FLT_MAX ? score[j] : -INFINITY;
+            largest = weight[j] > largest ? weight[j] : largest;
+        }
+#pragma omp simd reduction(+ : total)
+        for (int64_t j = 0; j < positions; j++) {
+            weight[j] = exponential(weight[j] - largest);
+            total += weight[j];
+        }
+        float factor = total > 0 ? 1 / total : 0;
+#pragma omp simd
+        for (int64_t j = 0; j < positions; j++) weight[j] = weight[j] < NOTHING ? 0 : weight[j] * factor;
+    }
+}
+
+/* 16 numbers: as they are stored, and as they are computed with */
+typedef float Lanes __attribute__((vector_size(64)));
+typedef float Stored_float __attribute__((vector_size(64)));
+typedef uint16_t Stored_bfloat16 __attribute__((vector_size(32)));
+typedef uint32_t Wide __attribute__((vector_size(64)));
+static inline Lanes widened_float(Stored_float stored) { return stored; }
+static inline Lanes widened_bfloat16(Stored_bfloat16 stored) { return (Lanes)(__builtin_convertvector(stored, Wide) << 16); }
 
 typedef uint16_t Lane __attribute__((vector_size(32)));
 
@@ -390,29 +421,78 @@ void NAMED(compare, LOW)(const float *queries, const LOW *keys, int64_t sentence
     }
 }
 
+static inline Lanes NAMED(lanes, LOW)(const LOW *values) {
+    NAMED(Stored, LOW) stored;
+    memcpy(&stored, values, sizeof stored);
+    return NAMED(widened, LOW)(stored);
+}
+
+/* means[k] = sum_j weights[j] values[j, k] of so many elements as stay in registers, of one row of weights */
+static ALONE void NAMED(average_one, LOW)(const float *weights, const LOW *values, int64_t positions, int64_t size, float *means) {
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#define DECLARE(n) Lanes sum##n = {0};
+#define ADD(n) sum##n += weight * NAMED(lanes, LOW)(values + 16 * n);
+#define STORE(n) memcpy(means + 16 * n, &sum##n, sizeof sum##n);
+    EACH(DECLARE)
+    for (int64_t j = 0; j < positions; j++, values += size) {
+        float weight = weights[j];
+        /* as of all padding */
+        if (fabsf(weight) < NOTHING) continue;
+        EACH(ADD)
+    }
+    EACH(STORE)
+#undef EACH
+#undef DECLARE
+#undef ADD
+#undef STORE
+}
+
+/* the same of five rows of weights, of which `count` are given, for fewer elements, each of which is read once */
+static ALONE void NAMED(average_five, LOW)(const float *weights, const LOW *values, int64_t count, int64_t positions, int64_t size,
+                                           float *means) {
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4)
+#define DECLARE(n)                                                                                                     \
+    const float *weight##n = weights + (n < count ? n : count - 1) * positions;                                        \
+    Lanes low##n = {0}, high##n = {0};
+#define ALL(n) || fabsf(weight##n[j]) > NOTHING
+#define ADD(n) low##n += weight##n[j] * low, high##n += weight##n[j] * high;
+#define STORE(n)                                                                                                       \
+    if (n < count) memcpy(means + n * size, &low##n, sizeof low##n), memcpy(means + n * size + 16, &high##n, sizeof high##n);
+    EACH(DECLARE)
+    for (int64_t j = 0; j < positions; j++, values += size) {
+        if (!(0 EACH(ALL))) continue;
+        Lanes low = NAMED(lanes, LOW)(values), high = NAMED(lanes, LOW)(values + 16);
+        EACH(ADD)
+    }
+    EACH(STORE)
+#undef EACH
+#undef DECLARE
+#undef ALL
+#undef ADD
+#undef STORE
+}
+
 /* means[b, q] = sum_j weights[b, q, j] values[b, j] */
 void NAMED(average, LOW)(const float *weights, const LOW *values, int64_t sentences, int64_t asked, int64_t positions,
                          int64_t size, float *means) {
 #pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
     for (int64_t b = 0; b < sentences; b++)
-        for (int64_t start = 0; start < size; start += LANES) {
-            /* so many elements at a time stay in registers */
-            int64_t width = start + LANES < size ? LANES : size - start;
-            for (int64_t q = 0; q < asked; q++) {
-                const float *weight = weights + (b * asked + q) * positions;
-                const LOW *value = values + b * positions * size + start;
-                float sums[LANES] = {0};
-                for (int64_t j = 0; j < positions; j++, value += size) {
-                    /* as of all padding */
-                    if (weight[j] == 0) continue;
-                    if (width == LANES) {
-#pragma omp simd
-                        for (int64_t k = 0; k < LANES; k++) sums[k] += weight[j] * FROM(value[k]);
-                    } else
-                        for (int64_t k = 0; k < width; k++) sums[k] += weight[j] * FROM(value[k]);
+        for (int64_t q = 0; q < asked; q += 5) {
+            int64_t count = asked - q < 5 ? asked - q : 5, start = 0;
+            const float *weight = weights + (b * asked + q) * positions;
+            const LOW *value = values + b * positions * size;
+            float *mean = means + (b * asked + q) * size;
+            for (; count == 1 && start + 128 <= size; start += 128)
+                NAMED(average_one, LOW)(weight, value + start, positions, size, mean + start);
+            for (; start + 32 <= size; start += 32)
+                NAMED(average_five, LOW)(weight, value + start, count, positions, size, mean + start);
+            for (; start < size; start++)
+                for (int64_t n = 0; n < count; n++) {
+                    float sum = 0;
+                    for (int64_t j = 0; j < positions; j++)
+                        if (weight[n * positions + j] != 0) sum += weight[n * positions + j] * FROM(value[j * size + start]);
+                    mean[n * size + start] = sum;
                 }
-                memcpy(means + (b * asked + q) * size + start, sums, width * sizeof(float));
-            }
         }
 }
 

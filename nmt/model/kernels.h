@@ -3,6 +3,7 @@
 #ifndef NMT_KERNELS_H
 #define NMT_KERNELS_H
 
+#include <float.h>
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>
@@ -57,6 +58,12 @@ static inline float tangent(float x) { return 2.0f / (1.0f + exponential(-2.0f *
 
 /* fewer elements than this are not worth a second thread */
 #define SMALL 8192
+
+/* a weight below this adds nothing to a sum of others that add up to 1 */
+#define NOTHING 1e-30f
+
+/* for what keeps many sums in registers, of which callers want some too */
+#define ALONE __attribute__((noinline))
 
 #define BLOCK 64
 

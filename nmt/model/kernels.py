@@ -38,7 +38,7 @@ _FUNCTIONS = {
     "compare": "PPIIIIP",
     "average": "PPIIIIP",
 }
-_PLAIN = {"drop": "PPIFIP", "transpose": "PIIP"}
+_PLAIN = {"drop": "PPIFIP", "transpose": "PIIP", "soften": "PPIIIP"}
 # where the processor multiplies bytes
 _OF_BYTES = {
     "lay_out_bytes": "PIIIIIPP",
@@ -373,6 +373,23 @@ def average(weights: Tensor, values: Tensor) -> Tensor:
     function = native.average_float if values.dtype == torch.float32 else native.average_bfloat16
     function(weights.data_ptr(), values.data_ptr(), *weights.shape[:2], *values.shape[1:], means.data_ptr())
     return means
+
+
+def soften(scores: Tensor, allowed: Tensor) -> Tensor | None:
+    """Return the softmax [B, Q, S] of scores where it is allowed, [B, Q or 1, S], and 0 elsewhere, without a gradient.
+
+    Weights below 1e-30 are 0. None where the library does not serve what is given.
+    """
+    given = scores.dim() == allowed.dim() == 3 and scores.numel() and allowed.dtype == torch.bool
+    if not given or allowed.shape not in (scores.shape, (scores.shape[0], 1, scores.shape[2])):
+        return None
+    native = _usable(scores, allowed)
+    if native is None:
+        return None
+    weights, (sentences, asked, positions) = torch.empty_like(scores), scores.shape
+    alike = asked // allowed.shape[1]
+    native.soften(scores.data_ptr(), allowed.data_ptr(), sentences * asked, alike, positions, weights.data_ptr())
+    return weights
 
 
 def additive_back(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nmt.model.encoder.base import Encoded
+from nmt.model.kernels import soften
 from nmt.model.products import Operand
 from nmt.model.recurrence import Attend, StepScore
 
@@ -78,6 +79,10 @@ def select_sentences(prepared: Operand | Tensor | None, sentences: Tensor) -> Op
 
 def masked_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
     """Softmax over the last axis where ``allowed`` is True, exactly 0 elsewhere, and in a row with nothing allowed."""
+    if not (torch.is_grad_enabled() and scores.requires_grad):
+        found = soften(scores, allowed)
+        if found is not None:
+            return found
     # the lowest number and not minus infinity, nor a score that is: a row with nothing allowed would be 0 / 0
     lowest = torch.finfo(scores.dtype).min
     allowed = allowed & (scores > lowest)
