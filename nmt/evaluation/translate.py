@@ -3,11 +3,12 @@
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nmt.data.batches import FlatSequences, encode_sources
 from nmt.data.vocabulary import BOS, EOS, PAD, UNK
@@ -116,7 +117,7 @@ def translate_lines(
         tokens if line.strip() else [] for line, tokens in zip(lines, tokenizers.source.encode(lines), strict=True)
     ]
     full = [number for number, tokens in enumerate(encoded) if tokens]
-    found = [_empty(line, options.n_best, keep_weights=keep_weights) for line in lines]
+    found: dict[int, Translation] = {}
     beams = options.n_best if options.sample else options.beam
     in_all, at_once = (cells // tokenizers.target.size for cells in _LOGITS[torch.device(device).type])
     rows = max(1, min(batch_tokens, in_all) // beams)
@@ -142,8 +143,11 @@ def translate_lines(
             line = lines[number]
             vocabulary = tokenizers.copies.vocabulary(line, tokens) if model.copies else tokenizers.target
             found[number] = _translation(tokenizers, vocabulary, line, tokens, ranked)
-    _tell_impossible(found)
-    return found
+    _tell_impossible(found.values(), len(lines))
+    return [
+        found[number] if number in found else _empty(line, options.n_best, keep_weights=keep_weights)
+        for number, line in enumerate(lines)
+    ]
 
 
 def translation_alignments(translation: Translation, tokenizers: "TokenizerPair", *, shift: int) -> list[WordAlignment]:
@@ -212,12 +216,16 @@ def _translation(
             log_prob=hypothesis.log_prob,
             tokens=hypothesis.tokens,
             pieces=vocabulary.pieces(hypothesis.tokens),
-            # a copy of the real positions, or a short line would keep its batch's padded array alive
-            weights=hypothesis.weights[:, : len(source_tokens) + 1].numpy().copy(),
+            weights=_real(hypothesis.weights, len(source_tokens) + 1),
         )
         for hypothesis, text in zip(hypotheses, texts, strict=True)
     ]
     return Translation(line, source_tokens, tokenizers.source.pieces(source_tokens), candidates)
+
+
+def _real(weights: Tensor, positions: int) -> np.ndarray:
+    """Return a copy of the real positions' weights, or a short line would keep its batch's padded array alive."""
+    return weights[:, :positions].numpy().copy() if len(weights) else np.zeros((0, positions), np.float32)
 
 
 def _empty(line: str, n_best: int, *, keep_weights: bool) -> Translation:
@@ -226,12 +234,12 @@ def _empty(line: str, n_best: int, *, keep_weights: bool) -> Translation:
     return Translation(line, [], [], [nothing] * n_best)
 
 
-def _tell_impossible(translations: Sequence[Translation]) -> None:
+def _tell_impossible(translations: Iterable[Translation], lines: int) -> None:
     """Say, once, how many lines the model gives no translation."""
     count = sum(translation.candidates[0].score == -math.inf for translation in translations)
     if count:
         log.warning(
             "%d of %d sentences have no translation of non-zero probability; their output is empty.",
             count,
-            len(translations),
+            lines,
         )

@@ -29,7 +29,7 @@ typedef struct {
 
 #define PANEL BLOCK
 #define TILE 6
-/* so many rows at a time meet a vocabulary, panel by panel, of which the cache holds a few */
+/* so many rows at a time meet a matrix, panel by panel, of which the cache holds a few */
 #define CHUNK (32 * TILE)
 
 int64_t multiplies_bytes(void) { return 1; }
@@ -181,10 +181,12 @@ static void multiply(const Rows *rows, int64_t first, int64_t last, const uint8_
     }
 }
 
-/* how many shares of the rows there are, and how large each is: several where panels are fewer than threads */
+/* How many shares of the rows there are, and how large each is: no more than a cache holds beside all panels, and several
+ * where panels are fewer than threads. A thread meets all panels with a share before the next one. */
 static void share_out(int64_t count, int64_t panels, int64_t *shares, int64_t *share) {
-    int64_t threads = omp_get_num_threads();
-    *shares = panels < threads ? (threads + panels - 1) / panels : 1;
+    int64_t threads = omp_get_num_threads(), least = panels < threads ? (threads + panels - 1) / panels : 1;
+    *shares = (count + CHUNK - 1) / CHUNK;
+    *shares = *shares > least ? *shares : least;
     *share = ((count + *shares - 1) / *shares + TILE - 1) / TILE * TILE;
 }
 
@@ -199,8 +201,8 @@ void product_of_bytes(const Parts *parts, int64_t count, const uint8_t *panels, 
         share_out(count, number, &shares, &share);
         quantize(parts, &rows);
 #pragma omp for schedule(static) collapse(2)
-        for (int64_t p = 0; p < number; p++)
-            for (int64_t s = 0; s < shares; s++) {
+        for (int64_t s = 0; s < shares; s++)
+            for (int64_t p = 0; p < number; p++) {
                 int64_t first = s * share, last = first + share < count ? first + share : count;
                 if (first < last)
                     multiply(&rows, first, last, panels + p * PANEL * inner, scales + p * PANEL, 0,
@@ -248,8 +250,8 @@ void lstm_of_bytes(const Parts *parts, int64_t count, const uint8_t *panels, con
         share_out(count, number, &shares, &share);
         quantize(parts, &rows);
 #pragma omp for schedule(static) collapse(2)
-        for (int64_t p = 0; p < number; p++)
-            for (int64_t s = 0; s < shares; s++) {
+        for (int64_t s = 0; s < shares; s++)
+            for (int64_t p = 0; p < number; p++) {
                 int64_t last = (s + 1) * share < count ? (s + 1) * share : count;
                 for (int64_t first = s * share; first < last; first += GROUP) {
                     float sums[GROUP * PANEL];

@@ -76,8 +76,9 @@ class ByteMatrix:
 
     def _accepted(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return parts as ``eight_bit.c`` takes them; they may share a scale then."""
-        assert sum(part.shape[1] for part in parts) == self.inner and len({len(part) for part in parts}) == 1
-        if len(parts) <= _PARTS and all(part.shape[1] % _QUAD == 0 for part in parts[:-1]):
+        widths, rows = [part.shape[1] for part in parts], [part.shape[0] for part in parts]
+        assert sum(widths) == self.inner and rows.count(rows[0]) == len(rows)
+        if len(parts) <= _PARTS and not any(width % _QUAD for width in widths[:-1]):
             return parts
         return [torch.cat(list(parts), 1)]
 

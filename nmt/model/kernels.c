@@ -403,13 +403,13 @@ static inline void NAMED(dots, LOW)(const float *query, int64_t query_stride, co
     for (int64_t n = 0; n < count && n < 4; n++) scores[n * scores_stride] = sums[n];
 }
 
-/* scores[b, q, j] = queries[b, q] . keys[b, j] */
-void NAMED(compare, LOW)(const float *queries, const LOW *keys, int64_t sentences, int64_t asked, int64_t positions,
-                         int64_t size, float *scores) {
+/* scores[b, q, j] = queries[b, q] . keys[places[b], j]; places are 0, 1, .. where none are given */
+void NAMED(compare, LOW)(const float *queries, const LOW *keys, const int64_t *places, int64_t sentences, int64_t asked,
+                         int64_t positions, int64_t size, float *scores) {
 #pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
     for (int64_t b = 0; b < sentences; b++) {
         const float *query = queries + b * asked * size;
-        const LOW *key = keys + b * positions * size;
+        const LOW *key = keys + (places ? places[b] : b) * positions * size;
         float *score = scores + b * asked * positions;
         if (asked == 1)
             for (int64_t j = 0; j < positions; j += 4)
@@ -472,15 +472,15 @@ static ALONE void NAMED(average_five, LOW)(const float *weights, const LOW *valu
 #undef STORE
 }
 
-/* means[b, q] = sum_j weights[b, q, j] values[b, j] */
-void NAMED(average, LOW)(const float *weights, const LOW *values, int64_t sentences, int64_t asked, int64_t positions,
-                         int64_t size, float *means) {
+/* means[b, q] = sum_j weights[b, q, j] values[places[b], j] */
+void NAMED(average, LOW)(const float *weights, const LOW *values, const int64_t *places, int64_t sentences, int64_t asked,
+                         int64_t positions, int64_t size, float *means) {
 #pragma omp parallel for schedule(static) if (sentences * asked * positions * size > SMALL)
     for (int64_t b = 0; b < sentences; b++)
         for (int64_t q = 0; q < asked; q += 5) {
             int64_t count = asked - q < 5 ? asked - q : 5, start = 0;
             const float *weight = weights + (b * asked + q) * positions;
-            const LOW *value = values + b * positions * size;
+            const LOW *value = values + (places ? places[b] : b) * positions * size;
             float *mean = means + (b * asked + q) * size;
             for (; count == 1 && start + 128 <= size; start += 128)
                 NAMED(average_one, LOW)(weight, value + start, positions, size, mean + start);

@@ -35,8 +35,8 @@ _FUNCTIONS = {
     "additive": "PPPIIIIP",
     "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",
-    "compare": "PPIIIIP",
-    "average": "PPIIIIP",
+    "compare": "PPPIIIIP",
+    "average": "PPPIIIIP",
 }
 _PLAIN = {"drop": "PPIFIP", "transpose": "PIIP", "soften": "PPIIIP"}
 # where the processor multiplies bytes
@@ -351,27 +351,37 @@ def additive(products: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
     return scores
 
 
-def compare(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return the products [B, Q, S] of each sentence's queries [B, Q, H] with each of its keys [B, S, H], low."""
-    assert len(queries) == len(keys) and queries.shape[2] == keys.shape[2]
+def compare(queries: Tensor, keys: Tensor, places: Tensor | None = None) -> Tensor:
+    """Return the products [B, Q, S] of each sentence's queries [B, Q, H] with each of its keys [B, S, H], low.
+
+    ``places`` [B] are int64 where the sentences' keys are among more, [N, S, H].
+    """
+    assert queries.shape[2] == keys.shape[2] and len(queries) == len(keys if places is None else places)
     native = _usable(queries, rows=(keys,)) if keys.is_contiguous() else None
     if native is None:
+        keys = keys if places is None else keys.index_select(0, places)
         return torch.bmm(queries, keys.to(queries.dtype).transpose(1, 2))
     scores = queries.new_empty(*queries.shape[:2], keys.shape[1])
     function = native.compare_float if keys.dtype == torch.float32 else native.compare_bfloat16
-    function(queries.data_ptr(), keys.data_ptr(), *queries.shape[:2], *keys.shape[1:], scores.data_ptr())
+    given = queries.data_ptr(), keys.data_ptr(), None if places is None else places.data_ptr()
+    function(*given, *queries.shape[:2], *keys.shape[1:], scores.data_ptr())
     return scores
 
 
-def average(weights: Tensor, values: Tensor) -> Tensor:
-    """Return the sums [B, Q, M] of each sentence's values [B, S, M], low, times weights [B, Q, S]."""
-    assert len(weights) == len(values) and weights.shape[2] == values.shape[1]
+def average(weights: Tensor, values: Tensor, places: Tensor | None = None) -> Tensor:
+    """Return the sums [B, Q, M] of each sentence's values [B, S, M], low, times weights [B, Q, S].
+
+    ``places`` are as in :func:`compare`.
+    """
+    assert weights.shape[2] == values.shape[1] and len(weights) == len(values if places is None else places)
     native = _usable(weights, rows=(values,)) if values.is_contiguous() else None
     if native is None:
+        values = values if places is None else values.index_select(0, places)
         return torch.bmm(weights, values.to(weights.dtype))
     means = weights.new_empty(*weights.shape[:2], values.shape[2])
     function = native.average_float if values.dtype == torch.float32 else native.average_bfloat16
-    function(weights.data_ptr(), values.data_ptr(), *weights.shape[:2], *values.shape[1:], means.data_ptr())
+    given = weights.data_ptr(), values.data_ptr(), None if places is None else places.data_ptr()
+    function(*given, *weights.shape[:2], *values.shape[1:], means.data_ptr())
     return means
 
 
@@ -549,9 +559,9 @@ def product_of_bytes(parts: Sequence[Tensor], panels: Tensor, scales: Tensor, co
     """
     native = library()
     assert native is not None, "asked for without multiplies_bytes()"
-    results, parts = parts[0].new_empty(len(parts[0]), columns), [_in_rows(part) for part in parts]
+    results, parts = parts[0].new_empty(parts[0].shape[0], columns), [_in_rows(part) for part in parts]
     given = panels.data_ptr(), scales.data_ptr(), 4 * panels.shape[1], columns
-    native.product_of_bytes(_side_by_side(parts), len(results), *given, results.data_ptr())
+    native.product_of_bytes(_side_by_side(parts), results.shape[0], *given, results.data_ptr())
     return results
 
 
@@ -580,7 +590,7 @@ def lstm_of_bytes(
     assert native is not None, "asked for without multiplies_bytes()"
     parts, given = [_in_rows(part) for part in parts], (each.data_ptr() for each in (panels, scales, bias))
     results = (each.data_ptr() for each in (cell, hidden, new))
-    native.lstm_of_bytes(_side_by_side(parts), len(cell), *given, 4 * panels.shape[1], cell.shape[1], *results)
+    native.lstm_of_bytes(_side_by_side(parts), cell.shape[0], *given, 4 * panels.shape[1], cell.shape[1], *results)
 
 
 def choose_of_bytes(
@@ -599,10 +609,11 @@ def choose_of_bytes(
     """
     native = library()
     assert native is not None, "asked for without multiplies_bytes()"
-    best, pieces = bias.new_empty(len(parts[0]), count), never.new_empty(len(parts[0]), count)
+    rows = parts[0].shape[0]
+    best, pieces = bias.new_empty(rows, count), never.new_empty(rows, count)
     parts, given = [_in_rows(part) for part in parts], (each.data_ptr() for each in (panels, scales, bias))
-    sizes = 4 * panels.shape[1], columns, never.data_ptr(), len(never), count
-    native.choose_of_bytes(_side_by_side(parts), len(best), *given, *sizes, best.data_ptr(), pieces.data_ptr())
+    sizes = 4 * panels.shape[1], columns, never.data_ptr(), never.shape[0], count
+    native.choose_of_bytes(_side_by_side(parts), rows, *given, *sizes, best.data_ptr(), pieces.data_ptr())
     return best, pieces
 
 
@@ -613,8 +624,10 @@ def _in_rows(part: Tensor) -> Tensor:
 
 def _side_by_side(parts: Sequence[Tensor]) -> Any:
     """Return what the library knows as rows in parts, each of which :func:`_in_rows` has seen."""
-    places = ((part.data_ptr(), part.stride(0), part.shape[1]) for part in parts)
-    return _Several(len(parts), *(number for place in places for number in place))
+    numbers = [len(parts)]
+    for part in parts:
+        numbers += part.data_ptr(), part.stride(0), part.shape[1]
+    return _Several(*numbers)
 
 
 def _added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -627,8 +640,10 @@ def _added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
 
 def _sum(terms: Sequence[Tensor]) -> Any:
     """Return what the library knows as a sum."""
-    places = ((term.data_ptr(), term.stride(0), term.dtype == torch.float32) for term in terms)
-    return _Several(len(terms), *(number for place in places for number in place))
+    numbers = [len(terms)]
+    for term in terms:
+        numbers += term.data_ptr(), term.stride(0), term.dtype == torch.float32
+    return _Several(*numbers)
 
 
 def _rows(tensor: Tensor | None) -> tuple[int | None, int]:

@@ -17,6 +17,7 @@ deferral everything is plain autograd, and the tests hold one against the other.
 the result (accumulation inside is in fp32); parameters, sums, softmax and everything elementwise stay in fp32.
 """
 
+import copy
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -403,7 +404,7 @@ class Operand:
         self.bias = bias
         self.transposed = transposed
         self._bf16 = settings.bf16 and parts[0].dim() == 2
-        self._ledger = self._fixed = None
+        self._ledger = self._fixed = self._places = None
         without = settings.fast and not torch.is_grad_enabled()
         of_sentences = without and parts[0].dim() == 3
         # those of some sentences of a batch are so already
@@ -422,7 +423,8 @@ class Operand:
     @cached_property
     def matrix(self) -> Tensor:
         """The matrix, whole."""
-        return self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts, 1)
+        matrix = self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts, 1)
+        return matrix if self._places is None else matrix.index_select(0, self._places)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Multiply ``rows``; see the class."""
@@ -458,15 +460,25 @@ class Operand:
 
     def _plain(self, rows: Tensor) -> Tensor:
         if self._in_bf16:
-            return (compare if self.transposed else average)(rows, self.matrix)
+            return (compare if self.transposed else average)(rows, self._parts[0], self._places)
         matrix = self.matrix.transpose(-1, -2) if self.transposed else self.matrix
         if self._bf16:
             return (rows.bfloat16() @ matrix.bfloat16()).to(rows.dtype)
         return rows @ matrix
 
     def select(self, sentences: Tensor) -> "Operand":
-        """Return the operand of some of the batch's sentences ([B'] indices); for three axes only."""
-        return Operand(self.matrix.index_select(0, sentences), transposed=self.transposed)
+        """Return the operand of some of the batch's sentences ([B'] indices); for three axes only.
+
+        In bf16 the others stay where they are: sentences leave a search all the time, and what is kept of those that
+        stay is many times what a step reads and writes.
+        """
+        if not self._in_bf16:
+            return Operand(self.matrix.index_select(0, sentences), transposed=self.transposed)
+        found = copy.copy(self)
+        # that of all sentences, if it was asked for
+        vars(found).pop("matrix", None)
+        found._places = sentences if self._places is None else self._places.index_select(0, sentences)
+        return found
 
 
 def _prepared(

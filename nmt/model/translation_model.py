@@ -1,6 +1,6 @@
 """The translation model: source tokens in, distributions over target tokens out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -12,8 +12,7 @@ from nmt.model.prediction import Losses, NextTokens, Prediction
 from nmt.model.products import Operand
 
 
-@dataclass(frozen=True)
-class TranslationState:
+class TranslationState(NamedTuple):
     """Where the translation of a batch stands.
 
     Attributes:
@@ -29,7 +28,7 @@ class TranslationState:
     def select(self, beams: Tensor, sentences: Tensor | None = None) -> "TranslationState":
         """Return the state whose hypothesis (i, k) is today's (sentences[i], beams[i, k])."""
         copies = self.copies if self.copies is None or sentences is None else self.copies.index_select(0, sentences)
-        return replace(self, decoder=self.decoder.select(beams, sentences), copies=copies)
+        return self._replace(decoder=self.decoder.select(beams, sentences), copies=copies)
 
 
 class TranslationStep(NamedTuple):
@@ -110,7 +109,7 @@ class TranslationModel(nn.Module):
         """Read one token a hypothesis, [B, K] ids, and predict the next."""
         decoded = self.decoder.step(self.target_embedding(self.prediction.inputs(tokens)), state.decoder)
         predict = self.prediction.prepare(decoded, state.output, state.copies)
-        return TranslationStep(predict, replace(state, decoder=decoded.state), self.weights(decoded))
+        return TranslationStep(predict, state._replace(decoder=decoded.state), self.weights(decoded))
 
     def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Decoded:
         """Read the whole target [B, T] (BOS first); what the decoder made of it is for :meth:`losses`."""

@@ -45,8 +45,9 @@ def pick(choice: Choice, tokens: Tensor) -> Choice:
         choice: its tokens are places among the candidates of the hypothesis each comes from.
         tokens: [B, K, C], the candidates.
     """
-    parents = torch.zeros_like(choice.tokens) if choice.parents is None else choice.parents
-    places = parents * tokens.shape[2] + choice.tokens
+    places = choice.tokens
+    if choice.parents is not None:
+        places = choice.parents * tokens.shape[2] + places
     return choice._replace(tokens=tokens.flatten(1).gather(1, places))
 
 
@@ -67,6 +68,8 @@ def top_candidates(log_probs: Tensor, scores: Tensor, count: int) -> tuple[Tenso
     """
     beams, size = log_probs.shape[1:]
     blocks = _LANES * max(1, round(math.sqrt(size) / _LANES))
+    if size <= blocks:
+        return tuple((log_probs + scores[..., None]).flatten(1).topk(min(count, beams * size)))  # pyright: ignore
     whole = size - size % blocks
     sums, indices = _best_blocks(log_probs, scores, count, blocks)
     if whole < size:
@@ -81,8 +84,6 @@ def _best_blocks(log_probs: Tensor, scores: Tensor, count: int, blocks: int) -> 
     """Return sums and indices, both [B, C * V // n], of the pieces in those of the ``blocks`` with the best sums."""
     size = log_probs.size(2)
     rounds = size // blocks
-    if not rounds:
-        return scores.new_empty(len(scores), 0), torch.empty(len(scores), 0, dtype=torch.long, device=scores.device)
     maxima = log_probs[..., : rounds * blocks].unflatten(2, (rounds, blocks)).amax(2)
     maxima = (maxima + scores[..., None]).flatten(1)
     chosen = maxima.topk(min(count, maxima.size(1))).indices

@@ -110,6 +110,7 @@ def _hypotheses(
 ) -> list[list[Hypothesis]]:
     """Cut tensors [B, n, ...] into lists of hypotheses on the CPU."""
     weights = weights.float().cpu()
+    none = weights.new_empty(0, weights.shape[3])
     found: list[list[Hypothesis]] = []
     columns = (scores.tolist(), log_probs.tolist(), last.tolist(), tokens.tolist())
     for row, (row_scores, row_log_probs, row_last, row_tokens) in enumerate(zip(*columns, strict=True)):
@@ -117,7 +118,7 @@ def _hypotheses(
         for place, (score, length) in enumerate(zip(row_scores, row_last, strict=True)):
             if score == float("-inf"):
                 break
-            attention = weights[row, place, : length + 1].clone()
+            attention = weights[row, place, : length + 1].clone() if weights.shape[2] else none
             found[-1].append(Hypothesis(row_tokens[place][:length], score, row_log_probs[place], attention))
         if not found[-1]:
             # weights of EOS alone, where weights are kept

@@ -1,9 +1,8 @@
 """The one loop of decoding: step, exclude, choose, rank what ended, let finished sentences leave the batch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -57,8 +56,7 @@ Step = Callable[[Tensor, AnyState], tuple[Predict, AnyState, Tensor]]
 _LEAVING = 1 / 16
 
 
-@dataclass(frozen=True)
-class _Live:
+class _Live(NamedTuple):
     """The sentences still being decoded and their hypotheses.
 
     Attributes:
@@ -103,8 +101,7 @@ class _Live:
         prefixes = self.prefixes
         if prefixes is not None:
             prefixes = torch.cat([_reorder(prefixes, choice.parents), choice.tokens[..., None]], -1)
-        return replace(
-            self,
+        return self._replace(
             tokens=choice.tokens,
             scores=scores,
             ended=ended,
@@ -114,8 +111,8 @@ class _Live:
 
     def rows(self, keep: Tensor) -> "_Live":
         """Return only the sentences in rows ``keep``."""
-        kept: dict[str, Any] = {name: values[keep] for name, values in vars(self).items() if values is not None}
-        return replace(self, **kept)
+        kept: dict[str, Any] = {name: values[keep] for name, values in self._asdict().items() if values is not None}
+        return self._replace(**kept)
 
 
 class _Ranking:

@@ -1,6 +1,5 @@
 """Bahdanau's wiring."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
@@ -49,7 +48,7 @@ class AttendThenUpdate(Decoder):
         positions = torch.arange(state.position, state.position + steps, device=embedded.device)
         attended = self.attention(state.top.expand(-1, steps, -1), state.memory, positions, state.attention)
         outputs, layers = self._update_all(embedded, state, attended.context)
-        after = replace(state, layers=layers, top=outputs[:, -1:], position=state.position + steps)
+        after = state._replace(layers=layers, top=outputs[:, -1:], position=state.position + steps)
         read_states = torch.cat([state.top, outputs[:, :-1]], 1) if self.readout.reads_query else outputs
         return self._read(read_states, embedded, attended, after)
 
@@ -71,5 +70,5 @@ class AttendThenUpdate(Decoder):
     def _advance(self, read: ReadWord, state: DecoderState) -> tuple[Attended, DecoderState, Tensor]:
         """Return what was read, the next state, and the state that the readout reads."""
         attended = self.attention(state.top, state.memory, state.position, state.attention)
-        after = replace(self._update(read, attended.context, state), attention=attended.state)
+        after = self._update(read, attended.context, state)._replace(attention=attended.state)
         return attended, after, state.top if self.readout.reads_query else after.top

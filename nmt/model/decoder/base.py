@@ -3,7 +3,6 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -75,8 +74,7 @@ class Recurrence:
         return self._decoder.readout.prepare()
 
 
-@dataclass(frozen=True)
-class DecoderState:
+class DecoderState(NamedTuple):
     """Where decoding stands, for B sentences with K hypotheses each.
 
     Attributes:
@@ -119,8 +117,7 @@ class DecoderState:
                 picked[place] = tensor.flatten(0, 1).index_select(0, rows).view(*beams.shape, *tensor.shape[2:])
             return picked[place]
 
-        return replace(
-            self,
+        return self._replace(
             memory=self.memory if sentences is None else self.memory.select(sentences),
             attention=tuple(pick(part) for part in self.attention),
             layers=tuple(tuple(pick(part) for part in state) for state in self.layers),
@@ -296,7 +293,7 @@ class Decoder(nn.Module, ABC):
         """Return the state after so many steps that ended in ``finals``, h and c [B, H] of each layer."""
         parts = [part.unsqueeze(1) for part in finals]
         layers = tuple(zip(parts[::2], parts[1::2], strict=True))
-        return replace(state, layers=layers, position=state.position + steps, **changes)
+        return state._replace(layers=layers, position=state.position + steps, **changes)
 
     def _read(self, states: Tensor, embedded: Tensor, attended: Attended, after: DecoderState) -> Decoded:
         """Make the readouts of these states, words and contexts, dropout applied."""
@@ -316,7 +313,7 @@ class Decoder(nn.Module, ABC):
             below = drop(output)
             layers.append(advance(below, None, old))
             output = layers[-1][0] + below if self.residual else layers[-1][0]
-        return replace(self._look_back(output, state), layers=tuple(layers), position=state.position + 1)
+        return self._look_back(output, state)._replace(layers=tuple(layers), position=state.position + 1)
 
     def _update_all(
         self, embedded: Tensor, state: DecoderState, feeds: Tensor | None = None
@@ -344,7 +341,7 @@ class Decoder(nn.Module, ABC):
     def _look_back(self, output: Tensor, state: DecoderState) -> DecoderState:
         """Return the state with this output [B, K, H] of the top layer, after its look back, on top."""
         tops, past = state.recurrence.look_back(output.unsqueeze(2), state.past)
-        return replace(state, top=tops.squeeze(2), past=past)
+        return state._replace(top=tops.squeeze(2), past=past)
 
 
 def words_by_step(project: Callable[[Tensor], Tensor], embedded: Tensor) -> tuple[Tensor, ...]:

@@ -1,6 +1,5 @@
 """Luong's wiring."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
@@ -38,9 +37,9 @@ class UpdateThenAttend(Decoder):
     def _step(self, read: ReadWord, embedded: Tensor, state: DecoderState) -> Decoded:
         after = self._update(read, state.feed, state)
         attended = self.attention(after.top, state.memory, state.position, state.attention)
-        after = replace(after, attention=attended.state)
+        after = after._replace(attention=attended.state)
         decoded = self._read(after.top, embedded, attended, after)
-        return decoded._replace(state=replace(after, feed=decoded.readouts)) if self.input_feeding else decoded
+        return decoded._replace(state=after._replace(feed=decoded.readouts)) if self.input_feeding else decoded
 
     def forward(self, embedded: Tensor, state: DecoderState) -> Decoded:
         """Read a whole target."""
@@ -81,5 +80,5 @@ class UpdateThenAttend(Decoder):
         positions = torch.arange(state.position, state.position + embedded.shape[1], device=embedded.device)
         attended = self.attention(tops, state.memory, positions, state.attention)
         position = state.position + embedded.shape[1]
-        after = replace(state, layers=layers, top=tops[:, -1:], past=past, position=position)
+        after = state._replace(layers=layers, top=tops[:, -1:], past=past, position=position)
         return self._read(tops, embedded, attended, after)
