@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model.kernels import cross_entropy, flipped
+from nmt.model.kernels import cross_entropy, flip, flips
 from nmt.model.products import (
     current,
     outer,
@@ -103,9 +103,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             block, real_rows = left[first : first + rows], min(rows, count - first)
             # of logits, then of their gradients
             chunks = _chunks(block)
-            gradient = block.new_empty(len(block) if differentiate else chunks[0].stop, len(weight))
+            # of the whole block as it is made, or turned chunk by chunk, while each is in the cache
+            whole, turns = differentiate and not flips(block), differentiate and flips(block)
+            gradient = block.new_empty(len(block) if whole else chunks[0].stop, len(weight))
+            turned = block.new_empty(len(weight), len(block)) if turns else gradient.t()
             for chunk in chunks:
-                logits = gradient[chunk] if differentiate else gradient[: len(block[chunk])]
+                logits = gradient[chunk] if whole else gradient[: len(block[chunk])]
                 write_product(logits, block[chunk], matrix)
                 # a chunk may hold nothing but the zeros that follow the rows
                 within = max(0, min(chunk.stop, real_rows) - chunk.start)
@@ -115,9 +118,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 cross_entropy(logits[:within], *given, differentiate=differentiate)
                 if differentiate:
                     logits[within:].zero_()
+                    if turns:
+                        flip(logits, turned[:, chunk])
                     of_readouts[place] = times_transposed(logits, matrix.t())[:within]
             if differentiate:
-                total = outer(flipped(gradient), block)
+                total = outer(turned, block)
                 # one block's product stays as it is until it is scaled
                 of_weight = total if of_weight is None else of_weight.to(weight.dtype).add_(total)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)

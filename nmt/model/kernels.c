@@ -117,18 +117,18 @@ static inline void transpose_tile(const uint16_t *from, int64_t from_stride, uin
     for (int64_t i = 0; i < 16; i++) memcpy(to + i * to_stride, &rows[i], sizeof(Lane));
 }
 
-/* [rows, size] -> [size, rows], of 16 bits each */
-void transpose(const uint16_t *values, int64_t rows, int64_t size, uint16_t *result) {
+/* [rows, size] -> [size, rows], of 16 bits each; the results' rows are `stride` apart */
+void transpose(const uint16_t *values, int64_t rows, int64_t size, uint16_t *result, int64_t stride) {
     int64_t whole_rows = rows / 16 * 16, whole_size = size / 16 * 16;
 #pragma omp parallel for schedule(static) if (rows * size > SMALL)
-    for (int64_t column = 0; column < whole_size; column += 32)
+    for (int64_t column = 0; column < whole_size; column += 128)
         for (int64_t row = 0; row < whole_rows; row += 32)
-            /* two tiles each way: whole lines of the cache are read and written */
-            for (int64_t j = column; j < column + 32 && j < whole_size; j += 16)
+            /* several tiles each way: whole lines of the cache are read and written, and few pages touched at a time */
+            for (int64_t j = column; j < column + 128 && j < whole_size; j += 16)
                 for (int64_t i = row; i < row + 32 && i < whole_rows; i += 16)
-                    transpose_tile(values + i * size + j, size, result + j * rows + i, rows);
+                    transpose_tile(values + i * size + j, size, result + j * stride + i, stride);
     for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = i < whole_rows ? whole_size : 0; j < size; j++) result[j * rows + i] = values[i * size + j];
+        for (int64_t j = i < whole_rows ? whole_size : 0; j < size; j++) result[j * stride + i] = values[i * size + j];
 }
 
 #define GLUE(name, type) name##_##type
@@ -454,7 +454,7 @@ static ALONE void NAMED(average_five, LOW)(const float *weights, const LOW *valu
 #define DECLARE(n)                                                                                                     \
     const float *weight##n = weights + (n < count ? n : count - 1) * positions;                                        \
     Lanes low##n = {0}, high##n = {0};
-#define ALL(n) || fabsf(weight##n[j]) > NOTHING
+#define ALL(n) || !(fabsf(weight##n[j]) < NOTHING)
 #define ADD(n) low##n += weight##n[j] * low, high##n += weight##n[j] * high;
 #define STORE(n)                                                                                                       \
     if (n < count) memcpy(means + n * size, &low##n, sizeof low##n), memcpy(means + n * size + 16, &high##n, sizeof high##n);

@@ -38,7 +38,7 @@ _FUNCTIONS = {
     "compare": "PPPIIIIP",
     "average": "PPPIIIIP",
 }
-_PLAIN = {"drop": "PPIFIP", "transpose": "PIIP", "soften": "PPIIIP"}
+_PLAIN = {"drop": "PPIFIP", "transpose": "PIIPI", "soften": "PPIIIP"}
 # where the processor multiplies bytes
 _OF_BYTES = {
     "lay_out_bytes": "PIIIIIPP",
@@ -114,12 +114,16 @@ def _usable(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] 
         whole: what must be contiguous, as the state.
         rows: what it reads row by row, float32 or bfloat16; the elements of a row must lie side by side.
     """
-    if state.dtype != torch.float32 or state.device.type != "cpu":
+    if state.dtype != torch.float32 or state.device.type != "cpu" or not state.is_contiguous():
         return None
-    if not all(each is None or each.is_contiguous() for each in (state, *whole)):
-        return None
-    readable = all(each is None or (each.stride(-1) == 1 and each.dtype in _LOW) for each in rows)
-    return library() if readable else None
+    # in loops, since this is asked hundreds of times an update
+    for each in whole:
+        if each is not None and not each.is_contiguous():
+            return None
+    for each in rows:
+        if each is not None and (each.stride(-1) != 1 or each.dtype not in _LOW):
+            return None
+    return library()
 
 
 def lstm_forward(
@@ -513,18 +517,26 @@ def drop(values: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
     return result
 
 
-def flipped(rows: Tensor) -> Tensor:
-    """Return the transpose [m, n] of rows [n, m], in memory of its own where products are then faster than by a view.
+def flips(rows: Tensor) -> bool:
+    """Say whether products with the transpose of rows are faster where it has memory of its own than by a view.
 
     That is so in bf16 on a CPU, more so than the copy costs.
     """
-    fits = rows.dtype == torch.bfloat16 and rows.device.type == "cpu" and rows.is_contiguous()
-    native = library() if fits else None
+    return rows.dtype == torch.bfloat16 and rows.device.type == "cpu"
+
+
+def flip(rows: Tensor, into: Tensor) -> Tensor:
+    """Write the transpose of bf16 rows [n, m] into columns [m, n] of a wider buffer; return these."""
+    native = library() if rows.is_contiguous() and into.stride(1) == 1 else None
     if native is None:
-        return rows.t()
-    result = rows.new_empty(rows.shape[::-1])
-    native.transpose(rows.data_ptr(), *rows.shape, result.data_ptr())
-    return result
+        return into.copy_(rows.t())
+    native.transpose(rows.data_ptr(), *rows.shape, into.data_ptr(), into.stride(0))
+    return into
+
+
+def flipped(rows: Tensor) -> Tensor:
+    """Return the transpose [m, n] of rows [n, m], in memory of its own where :func:`flips` says so."""
+    return flip(rows, rows.new_empty(rows.shape[::-1])) if flips(rows) else rows.t()
 
 
 def multiplies_bytes() -> bool:

@@ -64,60 +64,67 @@ class Layer(Part):
         parts = [rounded(each, self.bf16) for each in (*others[:1], recurrent)] if self.fed_size else None
         self.matrix = rounded(recurrent, self.bf16) if parts is None else torch.cat(parts, 1)
         self.inputs = Stack.empty(hidden, self.steps, batch, self.fed_size + size, self.matrix.dtype)
-        self.inputs.steps[0, :, self.fed_size :] = hidden
+        # views of all steps at once: a tensor's own indexing takes as long as a small kernel
+        self._rows = self.inputs.steps.unbind(0)
+        self._fed, self._states = (part.unbind(0) for part in self.inputs.steps.tensor_split([self.fed_size], 2))
+        self._states[0].copy_(hidden)
+        self._projected: Sequence[Tensor | None] = [None] * self.steps
         if self._reads:
             words, weight = others[-2:]
             self.words, self.word_matrix = rounded_rows(words, self.bf16), rounded(weight, self.bf16)
             projected = times_transposed(self.words, self.word_matrix)[: self.steps * batch]
-            self.projected = projected.view(self.steps, batch, 4 * size)
+            self._projected = projected.view(self.steps, batch, 4 * size).unbind(0)
         self.bias = bias
         self.gates = hidden.new_empty(self.steps, batch, 4 * size)
         self.hiddens, self.squashed = (hidden.new_empty(self.steps, batch, size) for _ in range(2))
         self.cells = hidden.new_empty(self.steps + 1, batch, size)
         self.cells[0] = cell
+        self._hiddens, self._cells = self.hiddens.unbind(0), self.cells.unbind(0)
+        self._kept = list(zip(self.gates.unbind(0), self.squashed.unbind(0), strict=True))
 
     def step(self, t: int, low: Tensor | None = None) -> Tensor:
         """Make h_t [B, H] of what was fed; write it to ``low`` [B, H], of the products' type, too."""
-        hidden = self.hiddens[t]
+        hidden, (gates, squashed) = self._hiddens[t], self._kept[t]
         lows = [] if low is None else [low]
         if t + 1 < self.steps:
-            lows.append(self.inputs.steps[t + 1, :, self.fed_size :])
+            lows.append(self._states[t + 1])
         lstm_forward(
-            times_transposed(self.inputs.steps[t], self.matrix),
-            self.cells[t],
+            times_transposed(self._rows[t], self.matrix),
+            self._cells[t],
             hidden,
-            self.cells[t + 1],
-            inputs=self.projected[t] if self._reads else None,
+            self._cells[t + 1],
+            inputs=self._projected[t],
             bias=self.bias,
-            gates=self.gates[t],
-            squashed=self.squashed[t],
+            gates=gates,
+            squashed=squashed,
             lows=lows,
         )
         return hidden
 
     def fed(self, t: int) -> Tensor | None:
         """Return where what step t is fed is to be written, [B, D] of the products' type; None after the last step."""
-        return self.inputs.steps[t, :, : self.fed_size] if t < self.steps else None
+        return self._fed[t] if t < self.steps else None
 
     def final(self) -> tuple[Tensor, Tensor]:
         """Return h_T, c_T."""
-        return self.hiddens[-1], self.cells[-1]
+        return self._hiddens[-1], self._cells[-1]
 
     def begin_back(self, of_hidden: Tensor | None, of_cell: Tensor | None) -> None:
         """Make the buffers of the gradients, given those of the last state."""
         steps, batch, size = self.gates.shape
         self.factors = Stack.empty(self.gates, steps, batch, size, self.matrix.dtype)
+        self._factors = self.factors.steps.unbind(0)
         zeros = torch.zeros_like(self.hiddens[0])
         self.of_recurrent: Tensor = zeros if of_hidden is None else of_hidden
         self.of_cell = zeros.clone() if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
 
     def back(self, t: int, of_hidden: Sequence[Tensor]) -> Tensor:
         """Return the gradient of what was fed [B, D], given what adds up to that of h_t by all that is above."""
-        given = [*of_hidden, self.of_recurrent]
-        lstm_back(self.gates[t], self.cells[t], self.squashed[t], given, self.of_cell, self.factors.steps[t])
-        of_inputs = times_transposed(self.factors.steps[t], self.matrix.t())
-        self.of_recurrent = of_inputs[:, self.fed_size :]
-        return of_inputs[:, : self.fed_size]
+        given, (gates, squashed) = [*of_hidden, self.of_recurrent], self._kept[t]
+        lstm_back(gates, self._cells[t], squashed, given, self.of_cell, self._factors[t])
+        of_inputs = times_transposed(self._factors[t], self.matrix.t())
+        of_fed, self.of_recurrent = of_inputs.tensor_split([self.fed_size], 1)
+        return of_fed
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Return the gradients."""
@@ -164,13 +171,19 @@ class _SideBySide(torch.autograd.Function):
         layers: Sequence[Layer] = ctx.layers
         for layer in layers:
             layer.begin_back(None, None)
-        given = [in_rows(each) for each in gradients]
-        for t in reversed(range(layers[0].steps)):
+        steps = layers[0].steps
+        given = [by_step(in_rows(each), steps) for each in gradients]
+        for t in reversed(range(steps)):
             for layer, of_hiddens, of_cells in zip(layers, given[::2], given[1::2], strict=True):
-                if of_cells is not None:
-                    layer.of_cell += of_cells[t]
-                layer.back(t, [] if of_hiddens is None else [of_hiddens[t]])
+                for of_cell in of_cells[t]:
+                    layer.of_cell += of_cell
+                layer.back(t, of_hiddens[t])
         return None, *(gradient for layer in layers for gradient in layer.gradients())
+
+
+def by_step(gradient: Tensor | None, steps: int) -> list[tuple[Tensor, ...]]:
+    """Return each step's part of a gradient [T, ..]; nothing for None, which is 0."""
+    return [()] * steps if gradient is None else [(each,) for each in gradient.unbind(0)]
 
 
 def in_rows(gradient: Tensor | None) -> Tensor | None:

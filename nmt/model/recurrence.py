@@ -33,8 +33,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nmt.model.kernels import additive, additive_back, attend, attend_back, flipped, squash, squash_back
-from nmt.model.layer import Layer, Part, in_rows
+from nmt.model.kernels import (
+    additive,
+    additive_back,
+    attend,
+    attend_back,
+    average,
+    compare,
+    flipped,
+    squash,
+    squash_back,
+)
+from nmt.model.layer import Layer, Part, by_step, in_rows
 from nmt.model.products import Stack, outer, rounded, rounded_rows, times_transposed
 
 Mask = Tensor | None
@@ -77,12 +87,12 @@ class BilinearSteps(StepScore):
 
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return scores [B, S]."""
-        scores = torch.bmm(query.unsqueeze(1), self.tensors[0].transpose(1, 2)).squeeze(1)
+        scores = compare(query.unsqueeze(1), self.tensors[0]).squeeze(1)
         return scores if self.scale == 1.0 else scores.mul_(self.scale)
 
     def back(self, t: int, of_scores: Tensor) -> Tensor:
         """Return the query's gradient."""
-        of_query = torch.bmm(of_scores.unsqueeze(1), self.tensors[0]).squeeze(1)
+        of_query = average(of_scores.unsqueeze(1), self.tensors[0]).squeeze(1)
         return of_query if self.scale == 1.0 else of_query.mul_(self.scale)
 
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor]:
@@ -195,25 +205,27 @@ class Attend(Part):
         self.contexts = self.values.new_empty(self.steps, batch, size)
         # the lowest number: what is added to it vanishes in rounding
         lowest = torch.finfo(self.values.dtype).min
-        self.factors = self.allowed.to(self.values.dtype).contiguous()
-        self.padding = torch.zeros_like(self.factors).masked_fill_(~self.allowed, lowest)
+        factors = self.allowed.to(self.values.dtype).contiguous()
+        padding = torch.zeros_like(factors).masked_fill_(~self.allowed, lowest)
+        masks = list(zip(padding.unbind(0), factors.unbind(0), strict=True))
+        self._masks = masks if len(masks) == self.steps else masks * self.steps
+        self._found = list(zip(self.weights.unbind(0), self.contexts.unbind(0), strict=True))
 
     def step(self, t: int, query: Tensor, low: Tensor | None = None) -> Tensor:
         """Return the context [B, M] of the query [B, H]; write it to ``low`` [B, M], of the products' type, too."""
-        masks, found = (at_step(self.padding, t), at_step(self.factors, t)), (self.weights[t], self.contexts[t])
-        attend(self.score.step(t, query), *masks, self.values, *found, low)
-        return self.contexts[t]
+        attend(self.score.step(t, query), *self._masks[t], self.values, *self._found[t], low)
+        return self._found[t][1]
 
     def begin_back(self) -> None:
         """Make the buffers of the gradients."""
         self.score.begin_back()
         self.of_contexts, self.of_scores = torch.empty_like(self.contexts), torch.empty_like(self.weights)
+        self._of_found = list(zip(self.of_contexts.unbind(0), self.of_scores.unbind(0), strict=True))
 
-    def back(self, t: int, of_context: Sequence[Tensor], of_weights: Tensor | None) -> Tensor | None:
+    def back(self, t: int, of_context: Sequence[Tensor], of_weights: Tensor | None = None) -> Tensor | None:
         """Return the query's gradient [B, H], given what adds up to the context's, and the weights' from elsewhere."""
-        found = self.of_contexts[t], self.of_scores[t]
-        attend_back(of_context, of_weights, self.weights[t], self.values, *found)
-        return self.score.back(t, self.of_scores[t])
+        attend_back(of_context, of_weights, self._found[t][0], self.values, *self._of_found[t])
+        return self.score.back(t, self._of_found[t][1])
 
     def finish(self, queries: Tensor) -> None:
         """Note the queries [T, B, H] of all steps."""
@@ -245,23 +257,27 @@ class Read(Part):
         self.inputs = Stack.empty(self.matrix, self.steps, len(first), weight.shape[1])
         self.plain = first.new_empty(self.steps, *first.shape)
         self.readouts = self.plain if self.mask is None else torch.empty_like(self.plain)
+        self._rows, self._plain, self._readouts = (
+            each.unbind(0) for each in (self.inputs.steps, self.plain, self.readouts)
+        )
+        self._masks = masks_by_step(self.mask, self.steps)
 
     def step(self, t: int, low: Tensor | None) -> Tensor:
         """Return the readout [B, F] of what ``inputs`` has, [v; h]; write it to ``low``, of the products' type, too."""
-        products = times_transposed(self.inputs.steps[t], self.matrix)
-        squash(products, None if self.mask is None else at_step(self.mask, t), self.plain[t], self.readouts[t], low)
-        return self.readouts[t]
+        products = times_transposed(self._rows[t], self.matrix)
+        squash(products, self._masks[t], self._plain[t], self._readouts[t], low)
+        return self._readouts[t]
 
     def begin_back(self) -> None:
         """Make the buffer of the gradients."""
         steps, batch, size = self.plain.shape
         self.of_sums = Stack.empty(self.matrix, steps, batch, size)
+        self._of_sums = self.of_sums.steps.unbind(0)
 
     def back(self, t: int, of_readout: Sequence[Tensor]) -> Tensor:
         """Return the gradient of [v; h], given what adds up to that of the readout."""
-        of_sums = self.of_sums.steps[t]
-        squash_back(of_readout, None if self.mask is None else at_step(self.mask, t), self.plain[t], of_sums)
-        return times_transposed(of_sums, self.matrix.t())
+        squash_back(of_readout, self._masks[t], self._plain[t], self._of_sums[t])
+        return times_transposed(self._of_sums[t], self.matrix.t())
 
     def finish(self, of_first: Tensor) -> None:
         """Note the gradient of the readout before the first."""
@@ -284,8 +300,8 @@ class Unrolled(ABC):
     """
 
     def __init__(self, layers: Sequence[Layer], masks: Sequence[Mask], *, residual: bool, attend: Attend) -> None:
-        self.layers, self.masks, self.residual, self.attend = layers, masks, residual, attend
-        self.steps = attend.steps
+        self.layers, self.residual, self.attend, self.steps = layers, residual, attend, attend.steps
+        self.masks = [masks_by_step(mask, self.steps) for mask in masks]
         self.parts: tuple[Part, ...] = (*layers, attend)
 
     @abstractmethod
@@ -304,8 +320,9 @@ class Unrolled(ABC):
         """Advance all layers; return the top's output [B, H], written to ``low``, of the products' type, too."""
         alone = len(self.layers) == 1
         output = self.layers[0].step(t, low if alone else None)
-        for layer, mask in zip(self.layers[1:], self.masks, strict=True):
-            below = output if mask is None else output * at_step(mask, t)
+        for layer, masks in zip(self.layers[1:], self.masks, strict=True):
+            mask = masks[t]
+            below = output if mask is None else output * mask
             into = layer.fed(t)
             assert into is not None
             into.copy_(below)
@@ -316,15 +333,15 @@ class Unrolled(ABC):
 
     def _update_back(self, t: int, of_output: list[Tensor]) -> Tensor:
         """Return the gradient of what the first layer was fed, given what adds up to that of the top's output."""
-        for layer, mask in zip(self.layers[:0:-1], self.masks[::-1], strict=True):
-            of_below = layer.back(t, of_output)
+        for layer, masks in zip(self.layers[:0:-1], self.masks[::-1], strict=True):
+            of_below, mask = layer.back(t, of_output), masks[t]
             if mask is None and not self.residual:
                 of_output = [of_below]
                 continue
             total = of_below.to(layer.hiddens.dtype, copy=True)
             for each in of_output if self.residual else ():
                 total += each
-            of_output = [total if mask is None else total.mul_(at_step(mask, t))]
+            of_output = [total if mask is None else total.mul_(mask)]
         return self.layers[0].back(t, of_output)
 
     def _begin_back(self, of_finals: Sequence[Tensor | None]) -> None:
@@ -353,29 +370,28 @@ class FedReadouts(Unrolled):
         assert into is not None
         into.copy_(self.read.tensors[1])
         self.outputs = self.layers[0].hiddens if len(self.layers) == 1 else torch.empty_like(self.layers[-1].hiddens)
+        contexts, states = (part.unbind(0) for part in self.read.inputs.steps.tensor_split([size], 2))
         for t in range(self.steps):
-            both = self.read.inputs.steps[t]
-            output = self._update(t, both[:, size:])
+            output = self._update(t, states[t])
             if len(self.layers) > 1:
                 self.outputs[t] = output
-            self.attend.step(t, output, both[:, :size])
+            self.attend.step(t, output, contexts[t])
             self.read.step(t, self.layers[0].fed(t + 1))
         return self.read.readouts, self.outputs, self.attend.contexts, self.attend.weights
 
     def backward(self, *gradients: Tensor | None) -> None:
         """Go back through all steps."""
-        of_readouts, of_states, of_contexts, of_weights, *of_finals = gradients
+        *given, of_weights = (by_step(each, self.steps) for each in gradients[:4])
+        of_readouts, of_states, of_contexts = given
         self.read.begin_back()
-        self._begin_back(of_finals)
+        self._begin_back(gradients[4:])
         size = self.attend.contexts.shape[2]
         of_fed = torch.zeros_like(self.read.plain[0])
         for t in reversed(range(self.steps)):
-            of_both = self.read.back(t, [of_fed, *steps_of(of_readouts, t)])
-            of_context, of_output = [of_both[:, :size]], [of_both[:, size:]]
-            of_context += steps_of(of_contexts, t)
-            of_query = self.attend.back(t, of_context, None if of_weights is None else of_weights[t])
-            of_output += [*steps_of(of_states, t), *(() if of_query is None else (of_query,))]
-            of_fed = self._update_back(t, of_output)
+            of_context, of_output = self.read.back(t, [of_fed, *of_readouts[t]]).tensor_split([size], 1)
+            of_query = self.attend.back(t, [of_context, *of_contexts[t]], *of_weights[t])
+            given = [of_output, *of_states[t], *(() if of_query is None else (of_query,))]
+            of_fed = self._update_back(t, given)
         self.attend.finish(self.outputs)
         self.read.finish(of_fed)
 
@@ -425,14 +441,15 @@ class FedContexts(Unrolled):
 
     def backward(self, *gradients: Tensor | None) -> None:
         """Go back through all steps."""
-        of_states, of_contexts, of_weights, *of_finals = gradients
-        self._begin_back(of_finals)
+        of_states = by_step(gradients[0], self.steps + 1)
+        of_contexts, of_weights = (by_step(each, self.steps) for each in gradients[1:3])
+        self._begin_back(gradients[3:])
         of_output = [torch.zeros_like(self.states[0])]
         for t in reversed(range(self.steps)):
-            of_context = [self._update_back(t, [*of_output, *steps_of(of_states, t + 1)]), *steps_of(of_contexts, t)]
-            of_query = self.attend.back(t, of_context, None if of_weights is None else of_weights[t])
+            of_context = [self._update_back(t, [*of_output, *of_states[t + 1]]), *of_contexts[t]]
+            of_query = self.attend.back(t, of_context, *of_weights[t])
             of_output = [torch.zeros_like(self.states[0]) if of_query is None else of_query]
-        self.first.finish(sum(steps_of(of_states, 0), of_output[0].to(self.states.dtype)))
+        self.first.finish(sum(of_states[0], of_output[0].to(self.states.dtype)))
         self.attend.finish(self.states[:-1])
 
 
@@ -470,11 +487,8 @@ def over_steps(left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left.permute(1, 2, 0), right.transpose(0, 1))
 
 
-def at_step(mask: Tensor, t: int) -> Tensor:
-    """Return step t of what is [T or 1, B, D]."""
-    return mask[t if len(mask) > 1 else 0]
-
-
-def steps_of(gradient: Tensor | None, t: int) -> tuple[Tensor, ...]:
-    """Return step t of a gradient [T, ..]; nothing for None, which is 0."""
-    return () if gradient is None else (gradient[t],)
+def masks_by_step(mask: Mask, steps: int) -> list[Tensor | None]:
+    """Return each step's part of a mask."""
+    if mask is None:
+        return [None] * steps
+    return list(mask.unbind(0)) if len(mask) > 1 else [mask[0]] * steps

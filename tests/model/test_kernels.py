@@ -238,6 +238,22 @@ def test_what_no_weight_is_on_is_not_read(asked):
     expected = kernels.average(weights, values)
     values[:, 2] = float("nan")
     assert torch.equal(kernels.average(weights, values), expected)
+    weights[3, :, 4] = float("nan")
+    assert kernels.average(weights, values).isnan().any(2).any(1).nonzero().tolist() == [[3]]
+
+
+@pytest.mark.parametrize("low", LOW)
+@pytest.mark.parametrize("asked", [1, 5])
+def test_sentences_among_more(monkeypatch, asked, low):
+    places = torch.tensor([5, 0, 36, 5])
+    queries, keys, weights = noise(4, asked, H), noise(B, S, H, seed=1, low=low), noise(4, asked, S, seed=2)
+
+    def run():
+        return kernels.compare(queries, keys, places), kernels.average(weights, keys, places)
+
+    for one, other in zip(*both(monkeypatch, run), strict=True):
+        assert one.numpy() == close(other, 1e-4)
+    assert torch.equal(run()[0], kernels.compare(queries, keys[places])), "as if they were alone"
 
 
 @pytest.mark.parametrize("asked", [1, 3])
@@ -300,6 +316,20 @@ def test_flipped(shape):
     assert torch.equal(found.view(torch.int16), rows.t().contiguous().view(torch.int16)) and found.is_contiguous()
     wide = rows.float()
     assert kernels.flipped(wide).data_ptr() == wide.data_ptr(), "a view where that is as fast"
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (5, 3), (17, 300)])
+def test_flip_into_a_part(monkeypatch, shape):
+    rows = noise(*shape, low=torch.bfloat16)
+
+    def run():
+        buffer = torch.full((shape[1], shape[0] + 9), 7.0, dtype=torch.bfloat16)
+        kernels.flip(rows, buffer[:, 4 : 4 + shape[0]])
+        return [buffer]
+
+    found, expected = both(monkeypatch, run)
+    assert torch.equal(found[0], expected[0])
+    assert (found[0][:, :4] == 7).all() and torch.equal(found[0][:, 4:-5], rows.t())
 
 
 def test_drop(monkeypatch):
