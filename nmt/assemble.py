@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from nmt.component import build
@@ -52,6 +53,9 @@ def set_threads(number: int | None) -> None:
     has many: Adam's mean gradients of words that were not met for a thousand updates, attention far from its maximum.
     Threads take this over where they start, so that this comes before anything is computed.
     """
+    # NumPy looks at its types when first asked about them; afterwards it would warn that they have no such numbers
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)
     torch.set_flush_denormal(True)
     if number is not None:
         torch.set_num_threads(number)
