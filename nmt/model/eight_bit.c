@@ -227,9 +227,9 @@ static inline __m512 powers(__m512 x) {
     return _mm512_scalef_ps(_mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9999992506e-1f)), x);
 }
 
-/* e^(factor x), at most e^87 */
+/* e^(factor x), at most 2^60, so that two of them still have a finite product */
 static inline __m512 exponentials(__m512 x, float factor) {
-    return powers(_mm512_min_ps(_mm512_set1_ps(126.0f), _mm512_mul_ps(x, _mm512_set1_ps(factor * LOG2E))));
+    return powers(_mm512_min_ps(_mm512_set1_ps(60.0f), _mm512_mul_ps(x, _mm512_set1_ps(factor * LOG2E))));
 }
 
 /* sigmoid(a) tanh(b) = (1 - e^-2b) / ((1 + e^-a) (1 + e^-2b)) */
@@ -337,12 +337,15 @@ static void join(Found *const *found, int64_t threads, int64_t row, int64_t coun
     }
 }
 
+/* a number, since it is taken from logits that may be minus infinity */
+#define LOWEST -1e30f
+
 static Found *new_found(int64_t rows, int64_t count) {
     Found *found = aligned_alloc(64, rows * sizeof(Found));
     float *best = malloc(rows * count * sizeof(float));
     int64_t *pieces = calloc(rows * count, sizeof(int64_t));
     for (int64_t i = 0; i < rows * count; i++) best[i] = -INFINITY;
-    for (int64_t i = 0; i < rows; i++) found[i] = (Found){_mm512_setzero_ps(), -INFINITY, best + i * count, pieces + i * count};
+    for (int64_t i = 0; i < rows; i++) found[i] = (Found){_mm512_setzero_ps(), LOWEST, best + i * count, pieces + i * count};
     return found;
 }
 

@@ -490,7 +490,7 @@ void NAMED(average, LOW)(const float *weights, const LOW *values, const int64_t 
                 for (int64_t n = 0; n < count; n++) {
                     float sum = 0;
                     for (int64_t j = 0; j < positions; j++)
-                        if (weight[n * positions + j] != 0) sum += weight[n * positions + j] * FROM(value[j * size + start]);
+                        if (!(fabsf(weight[n * positions + j]) < NOTHING)) sum += weight[n * positions + j] * FROM(value[j * size + start]);
                     mean[n * size + start] = sum;
                 }
         }

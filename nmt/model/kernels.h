@@ -59,7 +59,7 @@ static inline float tangent(float x) { return 2.0f / (1.0f + exponential(-2.0f *
 /* fewer elements than this are not worth a second thread */
 #define SMALL 8192
 
-/* a weight below this adds nothing to a sum of others that add up to 1 */
+/* A weight below this adds nothing to a sum of others that add up to 1; nor does its gradient, beside those of others. */
 #define NOTHING 1e-30f
 
 /* for what keeps many sums in registers, of which callers want some too */

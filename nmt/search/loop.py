@@ -50,9 +50,9 @@ class Predict(Protocol):
 
 # (tokens [B, K], state) -> (what comes next, state, weights [B, K, S])
 Step = Callable[[Tensor, AnyState], tuple[Predict, AnyState, Tensor]]
-# Sentences leave the batch when this share of it is done: that moves what is kept of the others, their encoded source
-# above all, which takes as long as a step of a few of them. What those that wait still find is ranked below what they
-# have.
+# Sentences leave the batch when this share of it is done: that moves what is kept of the others (their encoded source
+# too, but in a search with weights of 8 bits), which takes as long as a step of a few of them. What those that wait
+# still find is ranked below what they have.
 _LEAVING = 1 / 16
 
 

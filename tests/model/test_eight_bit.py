@@ -122,6 +122,26 @@ def test_gates_far_from_zero_are_shut_or_open():
         assert (hidden == found[0]).all() and (new == found[1]).all()
 
 
+@pytest.mark.parametrize("candidate", [-1e4, -60.0, -44.0, -43.0, 44.0])
+@pytest.mark.parametrize("entering", [-3.0, -1.2, 0.0, 2.0])
+def test_one_gate_far_from_zero_leaves_the_other_as_it_is(entering, candidate):
+    size = 16
+    hidden, new = torch.empty(2, 1, size)
+    bias = torch.tensor([entering, -1e4, entering, candidate]).repeat_interleave(size)
+    ByteMatrix(torch.zeros(64, 64), bias, of_gates=True).lstm([torch.zeros(1, 64)], torch.zeros(1, size), hidden, new)
+    opened = reference.sigmoid(entering)
+    cell = opened * np.tanh(candidate)
+    assert new.tolist() == [pytest.approx([cell] * size, rel=1e-6)]
+    assert hidden.tolist() == [pytest.approx([opened * np.tanh(cell)] * size, rel=1e-6)]
+
+
+def test_pieces_of_no_probability_first():
+    bias = torch.zeros(200)
+    bias[:130] = float("-inf")
+    log_probs, pieces = ByteMatrix(torch.zeros(200, 64), bias).choose(noise(3, 64), 2, torch.empty(0, dtype=torch.long))
+    assert (log_probs.numpy() == close(np.full((3, 2), -np.log(70)), 1e-5)) and pieces.tolist() == [[130, 131]] * 3
+
+
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("columns", [64, 70, 333])
 @pytest.mark.parametrize("wanted", [1, 5, 64])
