@@ -36,8 +36,8 @@ int64_t multiplies_bytes(void) { return 1; }
 
 /* What turns a row's numbers into bytes, and what one of these stands for. `odd` is the sum of the numbers times 0: not a number
  * where one of them is none, or infinite, and then nor is the scale. What is next to nothing counts as that. */
-static inline float factor_of(float largest, float odd) { return odd == 0 && largest > 1e-30f ? 127 / largest : 0; }
-static inline float scale_of(float largest, float odd) { return odd != 0 ? NAN : largest > 1e-30f ? largest / 127 : 0; }
+static inline float factor_of(float largest, float odd) { return odd == 0 && largest > NOTHING ? 127 / largest : 0; }
+static inline float scale_of(float largest, float odd) { return odd != 0 ? NAN : largest > NOTHING ? largest / 127 : 0; }
 
 /* A matrix [columns, inner] of floats, whose rows are `stride` apart, as panels with their scales. Of gates, i, f, o, g of all
  * units one after the other, a panel takes those of 16 units. `room` is the width rounded up to a multiple of 4. */

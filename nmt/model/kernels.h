@@ -59,7 +59,8 @@ static inline float tangent(float x) { return 2.0f / (1.0f + exponential(-2.0f *
 /* fewer elements than this are not worth a second thread */
 #define SMALL 8192
 
-/* A weight below this adds nothing to a sum of others that add up to 1; nor does its gradient, beside those of others. */
+/* What is smaller counts as 0: a weight of attention adds nothing to others that add up to 1, nor its gradient to those of
+ * others, nor a row of such numbers to a product. */
 #define NOTHING 1e-30f
 
 /* for what keeps many sums in registers, of which callers want some too */

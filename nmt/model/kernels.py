@@ -375,7 +375,7 @@ def compare(queries: Tensor, keys: Tensor, places: Tensor | None = None) -> Tens
 def average(weights: Tensor, values: Tensor, places: Tensor | None = None) -> Tensor:
     """Return the sums [B, Q, M] of each sentence's values [B, S, M], low, times weights [B, Q, S].
 
-    ``places`` are as in :func:`compare`.
+    Weights below 1e-30 may count as 0. ``places`` are as in :func:`compare`.
     """
     assert weights.shape[2] == values.shape[1] and len(weights) == len(values if places is None else places)
     native = _usable(weights, rows=(values,)) if values.is_contiguous() else None

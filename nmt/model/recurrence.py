@@ -381,8 +381,7 @@ class FedReadouts(Unrolled):
 
     def backward(self, *gradients: Tensor | None) -> None:
         """Go back through all steps."""
-        *given, of_weights = (by_step(each, self.steps) for each in gradients[:4])
-        of_readouts, of_states, of_contexts = given
+        of_readouts, of_states, of_contexts, of_weights = (by_step(each, self.steps) for each in gradients[:4])
         self.read.begin_back()
         self._begin_back(gradients[4:])
         size = self.attend.contexts.shape[2]
