@@ -35,7 +35,7 @@ def test_norm_and_scaling(dtype):
 def test_millions_of_numbers_err_little():
     given = torch.randn(1 << 22, generator=torch.Generator().manual_seed(0)) * 1e-3
     expected = given.double().norm().item()
-    assert clip_gradients(parameters(given), None).item() == pytest.approx(expected, rel=2e-6)
+    assert clip_gradients(parameters(given), None).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf")])
