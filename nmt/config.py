@@ -197,9 +197,8 @@ class TrainingConfig:
     checkpoint_minutes: float = 10.0
     # derivatives written by hand (nmt.model.recurrence, products); false: plain autograd, the same model but slower
     fast: bool = True
-    # on CUDA: forward and backward passes as CUDA graphs, one for each shape of a batch, of which padding leaves few;
-    # off, as it has been tested without a GPU only
-    cuda_graphs: bool = False
+    # on CUDA: forward and backward passes as CUDA graphs, one for each shape of a batch, of which padding leaves few
+    cuda_graphs: bool = True
 
 
 @dataclass

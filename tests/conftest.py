@@ -1,6 +1,7 @@
 """What all tests share: `tests/` on the import path (for the package `reference`) and the folder of real corpora."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ TESTS = Path(__file__).parent
 CORPORA = TESTS.parent.parent / "shared" / "data"
 
 sys.path.insert(0, str(TESTS))
+if not torch.cuda.is_available():
+    # without a GPU what is written for one is read, not compiled; asked when Triton is first imported
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(scope="session")

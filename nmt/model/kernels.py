@@ -1,9 +1,9 @@
-"""The elementwise parts of a recurrent step, each in one pass over memory, in C; by torch where C is not compiled.
+"""The elementwise parts of a recurrent step, each in one pass over memory: in C, on a GPU in Triton, else by torch.
 
 Between its matrix products a recurrent step is a dozen small operations, each of which reads and writes memory, wakes
 the threads and passes through Python. ``kernels.c`` has each part as one function. It is compiled when the package is
-installed, if there is a C compiler; torch's operations, which stand below beside it, compute the same up to rounding,
-and serve all other types and devices.
+installed, if there is a C compiler; ``gpu_kernels.py`` has what a GPU needs of them. Torch's operations, which stand
+below beside them, compute the same up to rounding, and serve all other types and devices.
 
 State is float32 there; ``low`` is what products take and give, bfloat16 or float32, one of them in a call. What is
 computed has its equations where it is used: the LSTM in cells.py, attention and readout in recurrence.py, the loss in
@@ -15,7 +15,9 @@ import logging
 import zlib
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -47,6 +49,7 @@ _OF_BYTES = {
     "choose_of_bytes": "SIPPPIIPIIPP",
 }
 _LOW = (torch.float32, torch.bfloat16)
+_GPUS = ("cuda",)
 # as setup.py has them
 _SOURCES = ("kernels.h", "kernels.c", "eight_bit.c")
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
@@ -101,6 +104,18 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     return found
 
 
+@cache
+def gpu_kernels(device: torch.device) -> ModuleType | None:
+    """Return the functions for a GPU; None where there is no Triton, or it cannot compile for that."""
+    try:
+        found = import_module("nmt.model.gpu_kernels")
+        found.try_out(device)
+    except Exception as error:  # whatever is missing: a compiler, a driver that fits, a GPU that is not too old
+        log.info("torch does on this GPU what Triton would, at less speed: %s: %s", type(error).__name__, error)
+        return None
+    return found
+
+
 def serves(state: Tensor) -> bool:
     """Say whether there is a library for the state's type and device."""
     return state.dtype == torch.float32 and state.device.type == "cpu" and library() is not None
@@ -114,16 +129,29 @@ def _usable(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] 
         whole: what must be contiguous, as the state.
         rows: what it reads row by row, float32 or bfloat16; the elements of a row must lie side by side.
     """
-    if state.dtype != torch.float32 or state.device.type != "cpu" or not state.is_contiguous():
+    if state.device.type != "cpu" or not _readable(state, whole, rows):
         return None
+    return library()
+
+
+def _on_gpu(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] = ()) -> Any | None:
+    """Return the functions for GPUs where they serve the state, and can read what they are given; as above."""
+    if state.device.type not in _GPUS or not state.numel() or not _readable(state, whole, rows):
+        return None
+    return gpu_kernels(state.device)
+
+
+def _readable(state: Tensor, whole: Sequence[Tensor | None], rows: Sequence[Tensor | None]) -> bool:
+    if state.dtype != torch.float32 or not state.is_contiguous():
+        return False
     # in loops, since this is asked hundreds of times an update
     for each in whole:
         if each is not None and not each.is_contiguous():
-            return None
+            return False
     for each in rows:
         if each is not None and (each.stride(-1) != 1 or each.dtype not in _LOW):
-            return None
-    return library()
+            return False
+    return True
 
 
 def lstm_forward(
@@ -169,6 +197,11 @@ def lstm_forward(
             *_rows(lows[0] if lows else None),
             *_rows(lows[1] if len(lows) > 1 else None),
         )
+        return
+    fused = _on_gpu(cell, products, hidden, new, bias, gates, squashed, rows=(inputs, *lows))
+    if fused is not None:
+        kept = {"gates": gates, "squashed": squashed}
+        fused.lstm_forward(products, cell, hidden, new, inputs=inputs, bias=bias, **kept, lows=lows)
         return
     total = cell.new_empty(products.shape) if gates is None else gates
     total.copy_(products)
@@ -221,6 +254,10 @@ def lstm_back(
             of_gates.data_ptr(),
         )
         return
+    fused = _on_gpu(cell, gates, squashed, of_cell, of_gates, rows=of_hidden)
+    if fused is not None:
+        fused.lstm_back(gates, cell, squashed, of_hidden, of_cell, of_gates)
+        return
     total, size = _added(of_hidden, cell), cell.shape[1]
     entering, kept, shown, candidate = gates.split(size, dim=1)
     through = total * shown
@@ -250,6 +287,10 @@ def squash(products: Tensor, mask: Tensor | None, plain: Tensor, output: Tensor,
     """
     native = _usable(plain, products, output, rows=(mask, low))
     if native is None:
+        fused = _on_gpu(plain, products, output, rows=(mask, low))
+        if fused is not None:
+            fused.squash(products, mask, plain, output, low)
+            return
         tanh_(plain.copy_(products))
         if mask is not None:
             torch.mul(plain, mask, out=output)
@@ -265,6 +306,10 @@ def squash_back(of_output: Sequence[Tensor], mask: Tensor | None, plain: Tensor,
     """Write the gradient of the products [B, F], low, given what adds up to that of the output; see :func:`squash`."""
     native = _usable(plain, of_products, rows=(mask, *of_output))
     if native is None:
+        fused = _on_gpu(plain, of_products, rows=(mask, *of_output))
+        if fused is not None:
+            fused.squash_back(of_output, mask, plain, of_products)
+            return
         total = _added(of_output, plain)
         total = total if mask is None else total * mask
         of_products.copy_(torch.addcmul(total, total, plain.square(), value=-1))
@@ -295,6 +340,10 @@ def attend(
     """
     native = _usable(values, scores, padding, factors, weights, contexts, rows=(low,))
     if native is None:
+        fused = _on_gpu(values, scores, padding, factors, weights, contexts, rows=(low,))
+        if fused is not None:
+            fused.attend(scores, padding, factors, values, weights, contexts, low)
+            return
         torch.softmax(scores + padding, 1, out=weights).mul_(factors)
         torch.bmm(weights.unsqueeze(1), values, out=contexts.unsqueeze(1))
         if low is not None:
@@ -325,6 +374,10 @@ def attend_back(
     """
     native = _usable(values, weights, of_contexts, of_scores, rows=(of_weights, *of_context))
     if native is None:
+        fused = _on_gpu(values, weights, of_contexts, of_scores, rows=(of_weights, *of_context))
+        if fused is not None:
+            fused.attend_back(of_context, of_weights, weights, values, of_contexts, of_scores)
+            return
         of_contexts.copy_(_added(of_context, of_contexts))
         # a row times a matrix, not a matrix times a column, which takes a CPU ten times as long
         given = torch.bmm(of_contexts.unsqueeze(1), values.transpose(1, 2)).squeeze(1)
@@ -344,6 +397,9 @@ def additive(products: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
     """
     native, asked = _usable(keys, products, vector), len(products) // max(len(keys), 1)
     if native is None:
+        fused = _on_gpu(keys, products, vector)
+        if fused is not None:
+            return fused.additive(products, keys, vector)
         if not asked:
             return keys.new_empty(0, keys.shape[1])
         hidden = tanh_(products.unflatten(0, (-1, asked)).unsqueeze(2) + keys.unsqueeze(1))
@@ -428,6 +484,10 @@ def additive_back(
     """
     native = _usable(keys, products, vector, of_scores, of_keys, of_products, of_vector)
     if native is None:
+        fused = _on_gpu(keys, products, vector, of_scores, of_keys, of_products, of_vector)
+        if fused is not None:
+            fused.additive_back(products, keys, vector, of_scores, of_keys, of_products, of_vector)
+            return
         hidden = tanh_(products.unsqueeze(1) + keys)
         of_vector += hidden.flatten(0, 1).t() @ of_scores.flatten()
         of_sum = torch.addcmul(vector, hidden.square(), vector, value=-1).mul_(of_scores.unsqueeze(2))
@@ -459,7 +519,7 @@ def cross_entropy(
         real: [n], False on rows that count for nothing; None where all count.
         smoothing: e.
         nll: [n].
-        of_bias: [V], to which the sum of the rows is added before they are rounded.
+        of_bias: [V], to which the sum of the rows is added, on a CPU before they are rounded.
         differentiate: whether gradients are wanted.
     """
     native = _usable(nll, logits, bias, targets, real, of_bias)
@@ -468,6 +528,11 @@ def cross_entropy(
         wanted = None if real is None else real.data_ptr()
         given = *logits.shape, smoothing, differentiate, nll.data_ptr(), of_bias.data_ptr()
         function(logits.data_ptr(), bias.data_ptr(), targets.data_ptr(), wanted, *given)
+        return
+    fused = _on_gpu(nll, logits, bias, targets, real, of_bias)
+    if fused is not None:
+        given = logits, bias, targets, real, smoothing, nll, of_bias
+        fused.cross_entropy(*given, differentiate=differentiate)
         return
     exact, targets = logits + bias, targets.unsqueeze(1)
     probs = torch.softmax(exact, dim=-1)
@@ -485,8 +550,16 @@ def cross_entropy(
     logits.copy_(probs)
 
 
+def chooses(bias: Tensor) -> bool:
+    """Say whether :func:`choose` can be asked, given the vocabulary's biases [V]."""
+    if bias.device.type not in _GPUS or bias.dtype != torch.float32:
+        return serves(bias)
+    fused = gpu_kernels(bias.device)
+    return fused is not None and len(bias) <= fused.MOST_PIECES
+
+
 def choose(logits: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ``count`` largest log-probabilities of each row, best first, and their pieces; with the library only.
+    """Return the ``count`` largest log-probabilities of each row, best first, and their pieces; see :func:`chooses`.
 
     Args:
         logits: [n, V], low, without the bias.
@@ -498,7 +571,10 @@ def choose(logits: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Ten
         Log-probabilities [n, count] float32, and ids.
     """
     native = _usable(bias, logits, never)
-    assert native is not None, "asked for without serves()"
+    if native is None:
+        fused = _on_gpu(bias, logits, never)
+        assert fused is not None, "asked for without chooses()"
+        return fused.choose(logits, bias, count, never)
     function = native.choose_float if logits.dtype == torch.float32 else native.choose_bfloat16
     rows, size = logits.shape
     best, pieces = bias.new_empty(rows, count), never.new_empty(rows, count)

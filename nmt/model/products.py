@@ -61,8 +61,8 @@ class Arithmetic:
     prepared: Layouts | None = None
 
 
-# logits that exist at a time, where the best are chosen: 8 MiB of float32 are read again from the cache
-_LOGITS = 2**21
+# logits that exist at a time, where the best are chosen: on a CPU 8 MiB of float32, which are read again from the cache
+_LOGITS, _DEVICE_LOGITS = 2**21, 2**27
 _DEFAULT = Arithmetic()
 _ARITHMETIC: ContextVar[Arithmetic] = ContextVar("arithmetic", default=_DEFAULT)
 
@@ -367,7 +367,8 @@ class _Fixed:
             return self.bytes.choose(rows, count, never)
         assert self.bias is not None
         best, pieces = [], []
-        for part in rows.split(max(1, _LOGITS // max(1, len(self.bias)))):
+        at_once = _LOGITS if rows.device.type == "cpu" else _DEVICE_LOGITS
+        for part in rows.split(max(1, at_once // max(1, len(self.bias)))):
             found = kernels.choose(self([part]), self.bias, count, never)
             best.append(found[0])
             pieces.append(found[1])
@@ -454,7 +455,7 @@ class Operand:
 
         None where gradients are wanted, or plain arithmetic, and where there is nothing to do it with.
         """
-        if self._fixed is None or torch.is_grad_enabled() or self.bias is None or not kernels.serves(self.bias):
+        if self._fixed is None or torch.is_grad_enabled() or self.bias is None or not kernels.chooses(self.bias):
             return None
         return self._fixed.choose(rows, min(count, len(self.bias)), never)
 

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 _WARM_UP = 3
 # graphs kept at most; each takes memory of its own for what it launches
 _LIMIT = 256
+# Sizes are padded to multiples of these: a recurrence takes as long as it has positions, whatever the sentences, and a
+# shape costs as much as some twenty updates to capture.
+_SENTENCES, _POSITIONS = 16, 4
 # graphs whose capture failed: torch's allocator goes on asking them, at each later capture, whether memory is theirs
 _FAILED: list[torch.cuda.CUDAGraph] = []
 _Shape = tuple[tuple[str, tuple[int, ...]], ...]
@@ -32,9 +35,10 @@ _Shape = tuple[tuple[str, tuple[int, ...]], ...]
 class Graphs:
     """Adds the gradients of batches to a model's, by CUDA graphs where that can be.
 
-    Batches are padded to few shapes: numbers of sentences, source and target positions up to four significant binary
-    digits (17 becomes 18, 33 becomes 36), the number of links to a power of two. What is computed depends on nothing
-    else: graphs and eager passes give the same up to rounding, dropout included.
+    Batches are padded to few shapes: numbers of sentences to multiples of 16, of source and target positions to
+    multiples of 4, all to at most four significant binary digits (17 becomes 20, 61 becomes 64), the number of links to
+    a power of two. What is computed depends on nothing else: graphs and eager passes give the same up to rounding,
+    dropout included.
 
     A shape is captured when it is first met. All work must be queued inside :func:`own_stream`. Eager are the first
     batches, those of shapes beyond the 256th, all while a part of the model still changes by a schedule (Gumbel's
@@ -123,7 +127,9 @@ class _Graph:
         parameters = list(model.parameters())
         before = [parameter.grad for parameter in parameters]
         try:
-            with torch.cuda.graph(self._graph, pool=pool, stream=torch.cuda.current_stream(device)):
+            # relaxed: kernels that this shape is the first to need may be loaded while it is recorded
+            stream = torch.cuda.current_stream(device)
+            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="relaxed"):
                 self._sums.zero_()
                 add_gradients(model, loss_function, self._batch, self._tokens, self._sums)
         except Exception:
@@ -148,8 +154,8 @@ class _Graph:
 def in_few_shapes(batch: Batch) -> Batch:
     """Return the batch padded to one of few shapes."""
     links = 0 if batch.links is None else 1 << max(batch.links.shape[1] - 1, 0).bit_length()
-    sizes = (len(batch), batch.source.shape[1], batch.target_out.shape[1])
-    return batch.padded(*(rounded_up(size) for size in sizes), links=links)
+    sizes = (len(batch), _SENTENCES), (batch.source.shape[1], _POSITIONS), (batch.target_out.shape[1], _POSITIONS)
+    return batch.padded(*(step * rounded_up(-(-size // step)) for size, step in sizes), links=links)
 
 
 @contextmanager

@@ -1,8 +1,12 @@
-"""The functions in C against torch's operations beside them, and a whole model with either."""
+"""The functions in C, and those for GPUs, against torch's operations beside them, and a whole model with each.
+
+Without a GPU its functions are read by Triton's interpreter, on the CPU.
+"""
 
 import shutil
 import subprocess
 import zlib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,21 +20,46 @@ from nmt.training.loss import batch_loss
 B, H, S, V = 37, 70, 9, 501
 LOW = [torch.float32, torch.bfloat16]
 # what is rounded to bf16 may be rounded apart
-NEAR = {torch.float32: 2e-6, torch.bfloat16: 8e-3}
+NEAR = {torch.float32: 4e-6, torch.bfloat16: 8e-3}
 
-pytestmark = pytest.mark.skipif(kernels.library() is None, reason="nmt/model/kernels.c is not compiled here")
+compiled = pytest.mark.skipif(kernels.library() is None, reason="nmt/model/kernels.c is not compiled here")
+
+
+@pytest.fixture(params=[pytest.param("C", marks=compiled), "GPU"])
+def way(request, monkeypatch):
+    """One of the two, in force for what is made on the default device."""
+    if request.param == "C":
+        yield monkeypatch
+        return
+    pytest.importorskip("triton", reason="NOT TESTED: there is no Triton")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    monkeypatch.setattr(kernels, "_GPUS", (device,))
+    with torch.device(device):
+        yield monkeypatch
+
+
+@pytest.fixture
+def only_c(monkeypatch):
+    """The library alone."""
+    if kernels.library() is None:
+        pytest.skip("nmt/model/kernels.c is not compiled here")
+    return monkeypatch
 
 
 def noise(*shape, seed=0, low=torch.float32, scale=2.0):
-    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).to(low)
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed), device="cpu") * scale
+    return drawn.to(torch.get_default_device(), low)
 
 
-def both(monkeypatch, function):
-    """What ``function`` returns with the library and without."""
+def both(way, function):
+    """What ``function`` returns in that way and in torch's, on the CPU."""
     found = function()
-    with monkeypatch.context() as patch:
+    with way.context() as patch:
         patch.setattr(kernels, "library", lambda: None)
-        return found, function()
+        patch.setattr(kernels, "_GPUS", ())
+        expected = function()
+    return [each.cpu() for each in found], [each.cpu() for each in expected]
 
 
 def assert_near(found, expected, low=torch.float32):
@@ -47,7 +76,7 @@ def rows_of(low, size, places=3):
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("given", ["all", "wide", "inputs", "bias"])
 @pytest.mark.parametrize("kept", [True, False])
-def test_lstm_forward(monkeypatch, low, given, kept):
+def test_lstm_forward(way, low, given, kept):
     wide_or_low = torch.float32 if given == "wide" else low
 
     def run():
@@ -67,14 +96,14 @@ def test_lstm_forward(monkeypatch, low, given, kept):
         )
         return [each for each in (hidden, new, gates, squashed, wide, other) if each is not None]
 
-    found, expected = both(monkeypatch, run)
+    found, expected = both(way, run)
     assert_near(found[:-2], expected[:-2])
     assert_near(found[-2:], expected[-2:], low)
     assert found[-1].any() and not found[-1][:, : 2 * H].any()
 
 
 @pytest.mark.parametrize("low", LOW)
-def test_lstm_back(monkeypatch, low):
+def test_lstm_back(way, low):
     def run():
         of_cell, of_gates = noise(B, H, seed=4), torch.empty(B, 4 * H, dtype=low)
         gates = torch.sigmoid(noise(B, 4 * H))
@@ -82,14 +111,14 @@ def test_lstm_back(monkeypatch, low):
         kernels.lstm_back(gates, noise(B, H, seed=1), torch.tanh(noise(B, H, seed=2)), terms, of_cell, of_gates)
         return of_cell, of_gates
 
-    found, expected = both(monkeypatch, run)
+    found, expected = both(way, run)
     assert_near(found[:1], expected[:1])
     assert_near(found[1:], expected[1:], low)
 
 
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("masks", [0, 1, B])
-def test_squash(monkeypatch, low, masks):
+def test_squash(way, low, masks):
     mask = noise(masks, H, seed=1) if masks else None
 
     def run():
@@ -100,39 +129,45 @@ def test_squash(monkeypatch, low, masks):
         kernels.squash_back([noise(B, 2 * H, low=low)[:, H:], noise(B, H, seed=3)], mask, plain, of_products)
         return plain, output, wide, of_products
 
-    found, expected = both(monkeypatch, run)
+    found, expected = both(way, run)
     assert_near(found[:2], expected[:2])
     assert_near(found[2:], expected[2:], low)
 
 
+def sources(positions):
+    """Of sentences of all lengths: which positions are allowed, what is added to their scores, and values."""
+    allowed = torch.arange(positions) < torch.arange(B).remainder(positions + 1).unsqueeze(1)
+    padding = torch.zeros(B, positions).masked_fill_(~allowed, torch.finfo(torch.float32).min)
+    return allowed, padding, noise(B, positions, H)
+
+
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("from_elsewhere", [True, False])
-def test_attend(monkeypatch, low, from_elsewhere):
-    allowed = torch.arange(S) < torch.arange(B).remainder(S + 1).unsqueeze(1)
-    padding = torch.zeros(B, S).masked_fill_(~allowed, torch.finfo(torch.float32).min)
-    values = noise(B, S, H)
-    scores = noise(B, S, seed=1, scale=30.0)
+@pytest.mark.parametrize("positions", [S, 40, 150])
+def test_attend(way, low, from_elsewhere, positions):
+    allowed, padding, values = sources(positions)
+    scores = noise(B, positions, seed=1, scale=30.0)
     # as a score that does not know a position says
     scores[:, 3] = float("-inf")
 
     def run():
-        weights, contexts, wide = torch.empty(B, S), torch.empty(B, H), rows_of(low, H)
+        weights, contexts, wide = torch.empty(B, positions), torch.empty(B, H), rows_of(low, H)
         kernels.attend(scores, padding, allowed.float(), values, weights, contexts, wide[:, :H])
-        of_contexts, of_scores = torch.empty(B, H), torch.empty(B, S)
-        of_weights = noise(B, 2 * S, seed=4)[:, S:] if from_elsewhere else None
+        of_contexts, of_scores = torch.empty(B, H), torch.empty(B, positions)
+        of_weights = noise(B, 2 * positions, seed=4)[:, positions:] if from_elsewhere else None
         terms = [noise(B, 2 * H, seed=5, low=low)[:, H:], noise(B, H, seed=6)]
         kernels.attend_back(terms, of_weights, weights, values, of_contexts, of_scores)
         return weights, contexts, of_contexts, of_scores, wide
 
-    found, expected = both(monkeypatch, run)
-    assert not found[0][~allowed].any() and not found[0][:, 3].any() and found[0][1:, 0].any()
+    found, expected = both(way, run)
+    assert not found[0][~allowed.cpu()].any() and not found[0][:, 3].any() and found[0][1:, 0].any()
     assert_near(found[:3], expected[:3])
     assert found[3].numpy() == close(expected[3], 2e-5)
     assert_near(found[4:], expected[4:], low)
 
 
 @pytest.mark.parametrize("low", LOW)
-def test_additive(monkeypatch, low):
+def test_additive(way, low):
     of_scores = noise(B, S, seed=3)
     of_scores[:, -2:] = 0.0
 
@@ -142,7 +177,7 @@ def test_additive(monkeypatch, low):
         kernels.additive_back(*given, of_scores, of_keys, of_products, of_vector)
         return kernels.additive(*given), of_keys, of_vector, of_products
 
-    found, expected = both(monkeypatch, run)
+    found, expected = both(way, run)
     assert found[0].numpy() == close(expected[0], 1e-5)
     assert found[2].numpy() == close(expected[2], 1e-4)
     assert_near(found[1:2], expected[1:2])
@@ -152,7 +187,7 @@ def test_additive(monkeypatch, low):
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("padded", [True, False])
-def test_cross_entropy(monkeypatch, low, smoothing, padded):
+def test_cross_entropy(way, low, smoothing, padded):
     real = torch.arange(B).remainder(3) > 0 if padded else None
 
     def run():
@@ -162,12 +197,18 @@ def test_cross_entropy(monkeypatch, low, smoothing, padded):
         kernels.cross_entropy(logits, *given, differentiate=True)
         return nll, of_bias, logits
 
-    found, expected = both(monkeypatch, run)
-    assert_near(found[:2], expected[:2])
+    found, expected = both(way, run)
+    assert_near(found[:1], expected[:1])
+    if low == torch.float32 or kernels.library() is not None:
+        assert_near(found[1:2], expected[1:2])
+    else:
+        # on a GPU the sum of what was rounded
+        assert found[1].numpy() == close(expected[1], 2e-2)
     assert_near(found[2:], expected[2:], low)
-    assert real is None or not found[2][~real].any()
+    assert real is None or not found[2][~real.cpu()].any()
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("wrong", [-100, -1, V, 10**12])
 def test_an_id_outside_the_vocabulary_is_seen(wrong):
     logits, nll, targets = noise(B, V), torch.empty(B), torch.zeros(B, dtype=torch.long)
@@ -177,7 +218,7 @@ def test_an_id_outside_the_vocabulary_is_seen(wrong):
 
 
 @pytest.mark.parametrize("strange", ["expanded", "columns"])
-def test_rows_whose_elements_are_apart(monkeypatch, strange):
+def test_rows_whose_elements_are_apart(way, strange):
     def apart(seed):
         return noise(B, 1, seed=seed).expand(B, H) if strange == "expanded" else noise(H, B, seed=seed).t()
 
@@ -189,21 +230,22 @@ def test_rows_whose_elements_are_apart(monkeypatch, strange):
         kernels.attend_back([apart(4)], None, noise(B, S), noise(B, S, H), of_contexts, of_scores)
         return of_cell, of_gates, of_products, of_contexts
 
-    assert_near(*both(monkeypatch, run))
+    assert_near(*both(way, run))
 
 
 @pytest.mark.parametrize("wiring", ["sparsemax", "luong_general", "bahdanau"])
-def test_a_sum_over_states_has_its_gradient(monkeypatch, wiring):
+def test_a_sum_over_states_has_its_gradient(way, wiring):
     def run():
         model = new_model(f"attention={wiring}")
         batch = toy_batch()
         model(batch.source, batch.source_lengths, batch.target_in).states.sum().backward()
         return [each.grad for each in model.parameters() if each.grad is not None]
 
-    for one, other in zip(*both(monkeypatch, run), strict=True):
+    for one, other in zip(*both(way, run), strict=True):
         assert one.numpy() == close(other, 1e-4)
 
 
+@pytest.mark.usefixtures("way")
 def test_what_is_not_a_number_stays_visible():
     logits, nll = noise(B, V), torch.empty(B)
     logits[5, 7] = float("nan")
@@ -216,14 +258,14 @@ def test_what_is_not_a_number_stays_visible():
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("asked", [1, 2, 3, 4, 5, 6, 11])
 @pytest.mark.parametrize("size", [H, 128, 300])
-def test_products_of_each_sentence(monkeypatch, asked, size, low):
+def test_products_of_each_sentence(only_c, asked, size, low):
     queries, keys, weights = noise(B, asked, size), noise(B, S, size, seed=1, low=low), noise(B, asked, S, seed=2)
     weights[:, :, 4:6] = 0
 
     def run():
         return kernels.compare(queries, keys), kernels.average(weights, keys)
 
-    found, expected = both(monkeypatch, run)
+    found, expected = both(only_c, run)
     for one, other in zip(found, expected, strict=True):
         assert one.numpy() == close(other, 1e-4) and one.dtype == torch.float32
     assert found[0][3, -1, 2].item() == pytest.approx((queries[3, -1] * keys[3, 2]).sum().item(), abs=1e-4)
@@ -231,6 +273,7 @@ def test_products_of_each_sentence(monkeypatch, asked, size, low):
     assert torch.equal(kernels.average(weights, strange), torch.bmm(weights, keys.float())), "left to torch"
 
 
+@pytest.mark.usefixtures("only_c")
 @pytest.mark.parametrize("asked", [1, 5])
 def test_what_no_weight_is_on_is_not_read(asked):
     values, weights = noise(B, S, 300), noise(B, asked, S, seed=1)
@@ -244,14 +287,14 @@ def test_what_no_weight_is_on_is_not_read(asked):
 
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("asked", [1, 5])
-def test_sentences_among_more(monkeypatch, asked, low):
+def test_sentences_among_more(only_c, asked, low):
     places = torch.tensor([5, 0, 36, 5])
     queries, keys, weights = noise(4, asked, H), noise(B, S, H, seed=1, low=low), noise(4, asked, S, seed=2)
 
     def run():
         return kernels.compare(queries, keys, places), kernels.average(weights, keys, places)
 
-    for one, other in zip(*both(monkeypatch, run), strict=True):
+    for one, other in zip(*both(only_c, run), strict=True):
         assert one.numpy() == close(other, 1e-4)
     assert torch.equal(run()[0], kernels.compare(queries, keys[places])), "as if they were alone"
 
@@ -259,7 +302,7 @@ def test_sentences_among_more(monkeypatch, asked, low):
 @pytest.mark.parametrize("asked", [1, 3])
 @pytest.mark.parametrize("each", [True, False], ids=["a mask a query", "a mask a sentence"])
 @pytest.mark.parametrize("positions", [1, S, 70])
-def test_soften(monkeypatch, asked, each, positions):
+def test_soften(only_c, asked, each, positions):
     scores = noise(B, asked, positions, scale=5.0)
     allowed = noise(B, asked if each else 1, positions, seed=1) > 0
     allowed[3] = False
@@ -269,16 +312,18 @@ def test_soften(monkeypatch, asked, each, positions):
         return [masked_softmax(scores, allowed)]
 
     assert kernels.soften(scores, allowed) is not None
-    found, expected = both(monkeypatch, run)
+    found, expected = both(only_c, run)
     assert_near(found, expected)
     assert not found[0][3].any() and not found[0].masked_select(~allowed.expand_as(scores)).any()
 
 
+@pytest.mark.usefixtures("only_c")
 def test_weights_are_0_where_float32_would_not_have_them_whole():
     weights = kernels.soften(torch.tensor([[[0.0, -60.0, -80.0, -95.0]]]), torch.ones(1, 1, 4, dtype=torch.bool))
     assert weights.tolist() == [[[1.0, pytest.approx(8.756511e-27, rel=1e-5), 0.0, 0.0]]]
 
 
+@pytest.mark.usefixtures("only_c")
 @pytest.mark.parametrize(
     ("scores", "allowed"),
     [
@@ -294,21 +339,22 @@ def test_soften_leaves_to_torch_what_it_does_not_serve(scores, allowed):
 
 
 @pytest.mark.parametrize("low", LOW)
-def test_additive_scores_of_nothing(monkeypatch, low):
+def test_additive_scores_of_nothing(way, low):
     nothing, vector = noise(0, H, low=low), noise(H)
-    for found in both(monkeypatch, lambda: kernels.additive(nothing, noise(0, S, H), vector)):
+    for (found,) in both(way, lambda: [kernels.additive(nothing, noise(0, S, H), vector)]):
         assert found.shape == (0, S)
 
 
 @pytest.mark.parametrize("low", LOW)
-def test_additive_scores_of_several_rows_a_sentence(monkeypatch, low):
+def test_additive_scores_of_several_rows_a_sentence(way, low):
     products, keys, vector = noise(3 * B, H, low=low), noise(B, S, H, seed=1), noise(H, seed=2)
-    found, expected = both(monkeypatch, lambda: [kernels.additive(products, keys, vector)])
+    found, expected = both(way, lambda: [kernels.additive(products, keys, vector)])
     assert found[0].numpy() == close(expected[0], 1e-4) and found[0].shape == (3 * B, S)
     alone = kernels.additive(products[2::3].contiguous(), keys, vector)
     assert found[0][2::3].numpy() == close(alone, 1e-6)
 
 
+@pytest.mark.usefixtures("only_c")
 @pytest.mark.parametrize("shape", [(1, 1), (16, 16), (37, 70), (300, 33), (64, 500), (0, 5)])
 def test_flipped(shape):
     rows = torch.arange(shape[0] * shape[1]).to(torch.int16).view(torch.bfloat16).view(shape)
@@ -319,7 +365,7 @@ def test_flipped(shape):
 
 
 @pytest.mark.parametrize("shape", [(32, 64), (5, 3), (17, 300)])
-def test_flip_into_a_part(monkeypatch, shape):
+def test_flip_into_a_part(only_c, shape):
     rows = noise(*shape, low=torch.bfloat16)
 
     def run():
@@ -327,19 +373,20 @@ def test_flip_into_a_part(monkeypatch, shape):
         kernels.flip(rows, buffer[:, 4 : 4 + shape[0]])
         return [buffer]
 
-    found, expected = both(monkeypatch, run)
+    found, expected = both(only_c, run)
     assert torch.equal(found[0], expected[0])
     assert (found[0][:, :4] == 7).all() and torch.equal(found[0][:, 4:-5], rows.t())
 
 
-def test_drop(monkeypatch):
+def test_drop(only_c):
     bits = torch.arange(-(2**15), 2**15).to(torch.int16)
     values = noise(2**16)
-    found, expected = both(monkeypatch, lambda: [kernels.drop(values, bits, 0, 2.0)])
+    found, expected = both(only_c, lambda: [kernels.drop(values, bits, 0, 2.0)])
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[0] != 0, (bits >= 0) & (values != 0))
 
 
+@pytest.mark.usefixtures("way")
 def test_threads_do_not_change_a_result_twice():
     logits = noise(300, V)
     targets = torch.arange(300)
@@ -352,7 +399,7 @@ def test_threads_do_not_change_a_result_twice():
         return of_bias
 
     first = run()
-    assert all(torch.equal(run(), first) for _ in range(20))
+    assert all(torch.equal(run(), first) for _ in range(20 if kernels.library() else 2))
 
 
 PRESETS = [
@@ -367,7 +414,7 @@ LAYERS = ("encoder.layers=2", "decoder.layers=3", "encoder.residual=true", "deco
 @pytest.mark.parametrize("bf16", [True, False])
 @pytest.mark.parametrize("layers", [(), LAYERS], ids=["one", "three"])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_model_learns_the_same_with_either(monkeypatch, preset, layers, bf16):
+def test_a_model_learns_the_same_with_either(way, preset, layers, bf16):
     batch = toy_batch()
 
     def run():
@@ -381,12 +428,14 @@ def test_a_model_learns_the_same_with_either(monkeypatch, preset, layers, bf16):
             loss.backward()
         return [loss.detach(), *(each.grad for each in model.parameters() if each.grad is not None)]
 
-    found, expected = both(monkeypatch, run)
+    found, expected = both(way, run)
+    # a tanh that is another by its last bit rounds otherwise, in three layers and often
+    near = (3e-2 if kernels.library() else 0.1) if bf16 else 2e-5
     for one, other in zip(found, expected, strict=True):
-        scale = other.abs().max().item()
-        assert one.numpy() == close(other, (3e-2 if bf16 else 1e-5) * max(scale, 1e-2))
+        assert one.numpy() == close(other, near * max(other.abs().max().item(), 1e-2))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("size", [7, 64, 501])
 @pytest.mark.parametrize("count", [1, 5, 7])
@@ -406,20 +455,21 @@ def test_choose(low, size, count):
     assert found[1].dtype == torch.long
 
 
+@pytest.mark.usefixtures("way")
 def test_choose_takes_no_piece_twice():
     found = kernels.choose(torch.zeros(B, 70), torch.zeros(70), 70, torch.empty(0, dtype=torch.long))
     assert all(sorted(row.tolist()) == list(range(70)) for row in found[1])
 
 
 @pytest.fixture
-def looked_for_in(monkeypatch, tmp_path):
+def looked_for_in(only_c, tmp_path):
     """A folder where the library and its source are looked for, with copies of both."""
     folder = Path(kernels.__file__).parent
     (found,) = folder.glob("_kernels*")
     shutil.copy(found, tmp_path)
     for name in ("kernels.h", "kernels.c", "eight_bit.c"):
         shutil.copy(folder / name, tmp_path)
-    monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
+    only_c.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
     return tmp_path
 
 
@@ -455,6 +505,30 @@ def test_what_is_no_library_is_not_used(looked_for_in):
     assert kernels.library.__wrapped__() is None
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_a_row_of_nothing_that_is_a_number_has_real_pieces():
     _, pieces = kernels.choose(torch.full((3, 10), torch.nan), torch.zeros(10), 3, torch.empty(0, dtype=torch.long))
     assert (pieces >= 0).all() and (pieces < 10).all()
+
+
+@pytest.mark.parametrize("missing", ["Triton", "a compiler"])
+def test_without_triton_torch_does_its_part(monkeypatch, caplog, missing):
+    def refuse(*_):
+        raise (ImportError if missing == "Triton" else RuntimeError)(f"no {missing} here")
+
+    if missing == "Triton":
+        monkeypatch.setattr(kernels, "import_module", refuse)
+    else:
+        monkeypatch.setattr(pytest.importorskip("nmt.model.gpu_kernels"), "try_out", refuse)
+    monkeypatch.setattr(kernels, "gpu_kernels", cache(kernels.gpu_kernels.__wrapped__))
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    monkeypatch.setattr(kernels, "_GPUS", ("cpu",))
+    products, plain = noise(B, H), torch.empty(B, H)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            kernels.squash(products, None, plain, plain, None)
+    assert plain.numpy() == close(products.tanh(), 1e-6)
+    assert not kernels.chooses(noise(V))
+    (record,) = caplog.records
+    assert f"no {missing} here" in record.message

@@ -82,10 +82,12 @@ def test_sizes_are_few_and_not_much_larger():
 
 
 def test_batches_are_padded_to_few_shapes():
-    shapes = [in_few_shapes(batch_of(sentences, 17, 37)) for sentences in (33, 36)]
+    shapes = [in_few_shapes(batch_of(sentences, 17, 37)) for sentences in (33, 48)]
     for batch in shapes:
-        assert batch.source.shape == (36, 18) and batch.target_in.shape == batch.target_out.shape == (36, 40)
-    assert in_few_shapes(batch_of(3, 4, 5)).source.shape == (3, 4)
+        assert batch.source.shape == (48, 20) and batch.target_in.shape == batch.target_out.shape == (48, 40)
+    small, long = in_few_shapes(batch_of(3, 4, 5)), in_few_shapes(batch_of(3, 65, 129))
+    assert small.source.shape == (16, 4) and small.target_out.shape == (16, 8)
+    assert long.source.shape == (16, 72) and long.target_out.shape == (16, 144)
 
 
 @contextmanager
@@ -166,7 +168,7 @@ def test_a_shape_is_captured_once_after_the_first_batches(recorded):
     assert recorded.made == 0
     assert_same(run(subject, model, batches), eager(model, batches))
     assert recorded.made == 1
-    run(subject, model, [batch_of(source=5), batch_of(target=6), batch_of(sentences=4), *batches])
+    run(subject, model, [batch_of(source=5), batch_of(target=9), batch_of(sentences=17), *batches])
     assert recorded.made == 4
     run(subject, model, [batch_of(17, 18, 19), batch_of(18, 17, 20)])
     assert recorded.made == 5, "both are padded to one shape"
@@ -182,7 +184,7 @@ def test_beyond_the_limit_batches_are_eager(recorded, monkeypatch, caplog):
     monkeypatch.setattr(graphs, "_LIMIT", 2)
     model = reader()
     subject = Graphs(model, reader_loss)
-    batches = [batch_of(seed=seed) for seed in range(3)] + [batch_of(source=width) for width in (4, 5, 6, 7, 4, 5)]
+    batches = [batch_of(seed=seed) for seed in range(3)] + [batch_of(source=width) for width in (4, 8, 12, 16, 4, 8)]
     with caplog.at_level(logging.INFO):
         assert_same(run(subject, model, batches), eager(model, batches))
     assert recorded.made == 2 and [graph.replays for graph in subject._graphs.values()] == [2, 2]
