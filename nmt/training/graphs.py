@@ -62,6 +62,11 @@ class Graphs:
         self._seen = 0
         self._ended = False
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._graphs)
+
     def add_gradients(self, batch: Batch, tokens: Tensor, sums: Tensor) -> None:
         """Do what :func:`nmt.training.loss.add_gradients` does, for a batch in main memory."""
         batch = in_few_shapes(batch)
