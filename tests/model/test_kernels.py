@@ -34,7 +34,7 @@ def way(request, monkeypatch):
     triton = pytest.importorskip("triton", reason="NOT TESTED: there is no Triton")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
-        pytest.skip("NOT TESTED: the interpreter of this Triton does not read loops of numpy's numbers; that of 3.9 does")
+        pytest.skip("NOT TESTED: this Triton cannot interpret loops with this NumPy; 3.9 can")
     monkeypatch.setattr(kernels, "library", lambda: None)
     monkeypatch.setattr(kernels, "_GPUS", (device,))
     with torch.device(device):
