@@ -4,7 +4,8 @@
     python scripts/gpu_speed.py data.root=DATA --parts updates search --steps 300
 
 The configuration is `experiment=benchmark_a` with the options given. Updates are measured twice: over the first
-batches, in which CUDA graphs are captured, and over the same batches again. Nothing is validated, and nothing is kept;
+batches, in which CUDA graphs are captured, and over the same batches again. Searches are by a model of three times so
+many updates as are measured. Nothing is validated, and nothing is kept;
 `scripts/benchmark.py` measures whole commands.
 """
 
@@ -141,9 +142,9 @@ def _batches(setting: Setting) -> Iterator[Batch]:
     yield from TokenBatches(setting.pairs, batch_tokens=options.batch_tokens, seed=setting.config.seed).epoch(0)
 
 
-def _fresh(setting: Setting, *overrides: str) -> TranslationModel:
-    """Return a model of new weights, always the same."""
-    config = _composed([*overrides], Path("unused")) if overrides else setting.config
+def _fresh(setting: Setting, overrides: Sequence[str] = ()) -> TranslationModel:
+    """Return a model of new weights, always the same; of another configuration where there are overrides."""
+    config = _composed(overrides, Path("unused")) if overrides else setting.config
     torch.manual_seed(setting.config.seed)
     return build_model_for(config, setting.tokenizers).to(setting.device)
 
@@ -166,7 +167,7 @@ def updates(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
     """Measure updates in all ways, and list what they are made of on a GPU."""
     found = {}
     for way in _ways(setting.device, WAYS):
-        batches = list(islice(_batches(setting), args.steps if way.graphs else min(30, max(args.steps // 3, 1))))
+        batches = list(islice(_batches(setting), _steps(way, args)))
         tokens = sum(batch.target_tokens for batch in batches)
         if setting.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -189,6 +190,11 @@ def updates(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def _steps(way: Way, args: argparse.Namespace) -> int:
+    """Return how many updates are to be measured."""
+    return args.steps if way.graphs else min(30, max(args.steps // 3, 1))
+
+
 def _ways(device: torch.device, ways: Sequence[Way]) -> list[Way]:
     """Return those that there are on the device."""
     return [way for way in ways if device.type == "cuda" or not way.graphs]
@@ -205,7 +211,7 @@ def _kernels(work: Callable[[], Any], times: int = 5) -> list[str]:
         torch.cuda.synchronize()
     microseconds, count = Counter[str](), Counter[str]()
     for event in profiled.events() or []:
-        if event.device_type == torch.autograd.DeviceType.CUDA:
+        if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
             for name in ("all", event.name[:100]):
                 microseconds[name] += event.device_time
                 count[name] += 1
@@ -216,10 +222,10 @@ def attentions(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
     """Measure updates with one batch, in milliseconds, for each attention."""
     found, batch = {}, next(_batches(setting))
     for name in args.attentions:
-        found[name] = {}
+        found[name], overrides = {}, [*args.overrides, f"attention={name}"]
         for way in _ways(setting.device, (WAYS[0], *WAYS[2:])):
             try:
-                found[name][way.name] = _milliseconds(_fresh(setting, f"attention={name}"), way, batch)
+                found[name][way.name] = _milliseconds(_fresh(setting, overrides), way, batch)
             except Exception as error:  # one attention that cannot be is no reason to measure no other
                 found[name][way.name] = f"{type(error).__name__}: {error}"[:200]
         _say(name, found[name])
@@ -238,11 +244,12 @@ def _milliseconds(model: TranslationModel, way: Way, batch: Batch) -> float | st
 
 
 def searches(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure translation of the test set by a model of three times so many updates, the first time and again."""
+    """Measure translation of the test set, text included, the first time and again."""
     assert setting.corpus.test is not None
     lines, found, given = setting.corpus.test.sources, {}, setting.config.search.batch_tokens
-    with Learner(_fresh(setting), _ways(setting.device, WAYS)[-1]) as learner:
-        learner.make(list(islice(_batches(setting), args.steps)) * 3)
+    way = _ways(setting.device, WAYS)[-1]
+    with Learner(_fresh(setting), way) as learner:
+        learner.make(list(islice(_batches(setting), _steps(way, args))) * 3)
     kinds = {"float32": False, "bf16": True} if setting.device.type == "cuda" else {"float32": False}
     for (name, bf16), beam in product(kinds.items(), (1, 5)):
         options = SearchOptions(beam=beam, length_penalty=0.0, max_length_ratio=0.0, max_length_offset=60)

@@ -47,6 +47,13 @@ def test_every_part_is_measured(script, tmp_path, capsys):
     assert found["floor"]["bf16, eager"] > 0
 
 
+def test_each_attention_has_the_sizes_asked_for(script, monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(script, "_milliseconds", lambda model, way, batch: made.append(model) or 1.0)
+    assert script.main([*TINY, "--parts", "attentions", "--attentions", "luong_dot"]) == 0
+    assert made and all(model.decoder.cells[0].hidden_size == 12 for model in made)
+
+
 def test_an_attention_that_cannot_be_is_told_of(script, tmp_path, monkeypatch, capsys):
     def refuse(*_):
         raise RuntimeError("too large")

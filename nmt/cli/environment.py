@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nmt.model.kernels import library
+from nmt.model.kernels import written_in
 
 _PACKAGES = ("torch", "numpy", "sentencepiece", "sacrebleu", "datasets", "hydra-core")
 
@@ -33,7 +33,7 @@ def describe_environment(device: torch.device, *, bf16: bool, search_int8: bool)
         "threads": torch.get_num_threads(),
         "precision": "bf16" if bf16 else "fp32",
         "search_weights": "int8" if search_int8 else "float",
-        "kernels": "torch" if library() is None else "compiled",
+        "kernels": written_in(device),
     }
 
 

@@ -22,13 +22,13 @@ from torch.nn import functional
 
 from nmt.model.kernels import cross_entropy, flip, flips
 from nmt.model.products import (
+    Factor,
     current,
     outer,
     product,
     rounded,
     rounded_rows,
     times_transposed,
-    write_product,
 )
 from nmt.sizes import rounded_down
 
@@ -96,7 +96,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
         count, left, matrix = len(readouts), rounded_rows(readouts, bf16), rounded(weight, bf16)
-        nll, of_bias = readouts.new_empty(count), torch.zeros_like(bias)
+        factor, nll, of_bias = Factor(matrix), readouts.new_empty(count), torch.zeros_like(bias)
         of_readouts, of_weight = torch.empty_like(readouts), None
         rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
         for first in range(0, count, rows):
@@ -109,7 +109,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             turned = block.new_empty(len(weight), len(block)) if turns else gradient.t()
             for chunk in chunks:
                 logits = gradient[chunk] if whole else gradient[: len(block[chunk])]
-                write_product(logits, block[chunk], matrix)
+                factor.write(logits, block[chunk])
                 # a chunk may hold nothing but the zeros that follow the rows
                 within = max(0, min(chunk.stop, real_rows) - chunk.start)
                 place = slice(first + chunk.start, first + chunk.start + within)
@@ -120,7 +120,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     logits[within:].zero_()
                     if turns:
                         flip(logits, turned[:, chunk])
-                    of_readouts[place] = times_transposed(logits, matrix.t())[:within]
+                    of_readouts[place] = factor.times(logits)[:within]
             if differentiate:
                 total = outer(turned, block)
                 # one block's product stays as it is until it is scaled

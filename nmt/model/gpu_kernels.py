@@ -352,13 +352,17 @@ def _choose(logits, bias, never, best, pieces, size, count, excluded, block: tl.
 
 
 def try_out(device: torch.device) -> None:
-    """Compile and run the smallest function.
+    """Compile and run a function of each sort: with rounding, with sums and barriers, with many numbers in registers.
 
     Raises:
-        Exception: of many kinds, where that does not work.
+        Exception: of many kinds, where one does not work.
     """
-    given = torch.zeros(1, 1, device=device)
-    squash(given, None, torch.empty_like(given), torch.empty_like(given), None)
+    row, low = torch.zeros(1, 8, device=device), torch.zeros(1, 8, device=device, dtype=torch.bfloat16)
+    squash(row, None, torch.empty_like(row), torch.empty_like(row), low)
+    values, found = torch.zeros(1, 8, 8, device=device), [torch.empty_like(row) for _ in range(3)]
+    attend(row, row, row, values, *found[:2], low)
+    attend_back([low], None, found[0], values, *found[1:])
+    choose(row, row[0], 1, torch.zeros(1, dtype=torch.long, device=device))
 
 
 def lstm_forward(
@@ -527,5 +531,6 @@ def _repeated(mask: Tensor | None, rows: int) -> int:
 
 def _several(terms: Sequence[Tensor]) -> tuple[list[Any], list[int]]:
     """Return four tensors, of which so many count, and the distances of their rows."""
+    assert len(terms) <= 4
     given = [*terms, *[terms[0]] * (4 - len(terms))]
     return given, [each.stride(0) for each in given]

@@ -18,7 +18,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -48,10 +48,12 @@ _OF_BYTES = {
     "lstm_of_bytes": "SIPPPIIPPP",
     "choose_of_bytes": "SIPPPIIPIIPP",
 }
+# where it has AVX-512
+_OF_FLOATS = {"lay_out_floats": "PIIIIP", "product_of_floats": "PIIIPIP"}
 _LOW = (torch.float32, torch.bfloat16)
 _GPUS = ("cuda",)
 # as setup.py has them
-_SOURCES = ("kernels.h", "kernels.c", "eight_bit.c")
+_SOURCES = ("kernels.h", "kernels.c", "eight_bit.c", "panels.c")
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
 # The first tanh of a process, if it is shared out among threads, is now and then wrong by 1e-4 in one thread's part:
 # MKL looks for what suits the processor, and a second thread does not wait until that is found. Here it looks in peace.
@@ -68,7 +70,8 @@ def library() -> Any | None:
         try:
             # OpenMP's functions are found in what torch has loaded
             found = ctypes.CDLL(str(path))
-            found.checksum.restype = found.multiplies_bytes.restype = ctypes.c_int64
+            for ask in (found.checksum, found.multiplies_bytes, found.multiplies_floats):
+                ask.restype = ctypes.c_int64
             fits = found.runs_here() and _is_of(found.checksum(), [folder / name for name in _SOURCES])
             declared = _declared(found)
         except (OSError, AttributeError) as error:
@@ -97,8 +100,9 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         for low in ("float", "bfloat16"):
             function = getattr(found, f"{name}_{low}")
             function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
-    plain = _PLAIN | _OF_BYTES if found.multiplies_bytes() else _PLAIN
-    for name, kinds in plain.items():
+    of_bytes = _OF_BYTES if found.multiplies_bytes() else {}
+    of_floats = _OF_FLOATS if found.multiplies_floats() else {}
+    for name, kinds in (_PLAIN | of_bytes | of_floats).items():
         function = getattr(found, name)
         function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
     return found
@@ -114,6 +118,15 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
         log.info("torch does on this GPU what Triton would, at less speed: %s: %s", type(error).__name__, error)
         return None
     return found
+
+
+def written_in(device: torch.device) -> Literal["compiled", "triton", "torch"]:
+    """Return whose functions serve float32 on a device: C's, Triton's or torch's."""
+    if device.type == "cpu":
+        return "torch" if library() is None else "compiled"
+    # with its number, as tensors have it
+    place = torch.empty(0, device=device).device
+    return "triton" if device.type in _GPUS and gpu_kernels(place) is not None else "torch"
 
 
 def serves(state: Tensor) -> bool:
@@ -137,6 +150,9 @@ def _usable(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] 
 def _on_gpu(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] = ()) -> Any | None:
     """Return the functions for GPUs where they serve the state, and can read what they are given; as above."""
     if state.device.type not in _GPUS or not state.numel() or not _readable(state, whole, rows):
+        return None
+    # Triton starts its kernels on the current one
+    if state.is_cuda and state.device.index != torch.cuda.current_device():
         return None
     return gpu_kernels(state.device)
 
@@ -703,6 +719,33 @@ def choose_of_bytes(
     sizes = 4 * panels.shape[1], columns, never.data_ptr(), never.shape[0], count
     native.choose_of_bytes(_side_by_side(parts), rows, *given, *sizes, best.data_ptr(), pieces.data_ptr())
     return best, pieces
+
+
+def multiplies_floats() -> bool:
+    """Say whether the library's functions for products of float32 are for this processor."""
+    native = library()
+    return native is not None and bool(native.multiplies_floats())
+
+
+def lay_out_floats(matrix: Tensor, panels: Tensor) -> None:
+    """Write a matrix [m, k] of float32, whose rows or columns lie side by side, as panels [m / 64, k, 64]."""
+    native = library()
+    assert native is not None, "asked for without multiplies_floats()"
+    native.lay_out_floats(matrix.data_ptr(), *matrix.stride(), *matrix.shape, panels.data_ptr())
+
+
+def product_of_floats(rows: Tensor, panels: Tensor, results: Tensor) -> None:
+    """Write the product [n, m] of rows [n, k] with a matrix in panels; see panels.py.
+
+    Args:
+        rows: float32, the elements of each side by side.
+        panels: [m / 64, k, 64], rounded up.
+        results: [n, m], contiguous.
+    """
+    native = library()
+    assert native is not None, "asked for without multiplies_floats()"
+    given = rows.data_ptr(), rows.stride(0), *rows.shape, panels.data_ptr()
+    native.product_of_floats(*given, results.shape[1], results.data_ptr())
 
 
 def _in_rows(part: Tensor) -> Tensor:

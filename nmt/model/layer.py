@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nmt.model.kernels import flipped, lstm_back, lstm_forward
-from nmt.model.products import Stack, outer, rounded, rounded_rows, sum_rows, times_transposed
+from nmt.model.products import Factor, Stack, outer, rounded, rounded_rows, sum_rows, times_transposed
 
 
 class Part(ABC):
@@ -63,6 +63,7 @@ class Layer(Part):
         batch, size = hidden.shape
         parts = [rounded(each, self.bf16) for each in (*others[:1], recurrent)] if self.fed_size else None
         self.matrix = rounded(recurrent, self.bf16) if parts is None else torch.cat(parts, 1)
+        self.factor = Factor(self.matrix)
         self.inputs = Stack.empty(hidden, self.steps, batch, self.fed_size + size, self.matrix.dtype)
         # views of all steps at once: a tensor's own indexing takes as long as a small kernel
         self._rows = self.inputs.steps.unbind(0)
@@ -89,7 +90,7 @@ class Layer(Part):
         if t + 1 < self.steps:
             lows.append(self._states[t + 1])
         lstm_forward(
-            times_transposed(self._rows[t], self.matrix),
+            self.factor.times_transposed(self._rows[t]),
             self._cells[t],
             hidden,
             self._cells[t + 1],
@@ -122,7 +123,7 @@ class Layer(Part):
         """Return the gradient of what was fed [B, D], given what adds up to that of h_t by all that is above."""
         given, (gates, squashed) = [*of_hidden, self.of_recurrent], self._kept[t]
         lstm_back(gates, self._cells[t], squashed, given, self.of_cell, self._factors[t])
-        of_inputs = times_transposed(self._factors[t], self.matrix.t())
+        of_inputs = self.factor.times(self._factors[t])
         of_fed, self.of_recurrent = of_inputs.tensor_split([self.fed_size], 1)
         return of_fed
 

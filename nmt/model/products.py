@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model import eight_bit, kernels
+from nmt.model import eight_bit, kernels, panels
 from nmt.model.eight_bit import ByteMatrix
 from nmt.model.kernels import average, compare, flipped, lstm_forward
+from nmt.model.panels import Panels
 from nmt.sizes import rounded_up
 
 Layouts = dict[tuple[int | bool, ...], tuple[Sequence[Tensor], list[tuple[int, int, torch.dtype]], "_Fixed"]]
@@ -143,6 +144,43 @@ def write_product(into: Tensor, left: Tensor, right: Tensor) -> None:
         torch.mm(left, right.t(), out=into)
 
 
+class Factor:
+    """A matrix [m, k] that rows meet a few at a time, from either side; laid out once for each where that is faster.
+
+    Without autograd; the matrix must not change.
+
+    Args:
+        matrix: in the type that products are made in.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+        self._served = not _ONEDNN_FLOAT32 and panels.serves(matrix)
+
+    @cached_property
+    def _forward(self) -> Panels:
+        return Panels(self.matrix)
+
+    @cached_property
+    def _back(self) -> Panels:
+        return Panels(self.matrix.t())
+
+    def times_transposed(self, rows: Tensor) -> Tensor:
+        """Return ``rows @ matrix^T``, [n, k] -> [n, m]."""
+        return self._forward.product(rows) if self._served else times_transposed(rows, self.matrix)
+
+    def write(self, into: Tensor, rows: Tensor) -> None:
+        """Write ``rows @ matrix^T`` to a contiguous [n, m]."""
+        if self._served:
+            self._forward.product(rows, into)
+        else:
+            write_product(into, rows, self.matrix)
+
+    def times(self, rows: Tensor) -> Tensor:
+        """Return ``rows @ matrix``, [n, m] -> [n, k]."""
+        return self._back.product(rows) if self._served else times_transposed(rows, self.matrix.t())
+
+
 def _flat(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
 
@@ -249,6 +287,7 @@ class _Ledger:
 
     def __init__(self, matrix: Tensor, *, bf16: bool, transposed: bool) -> None:
         self.matrix = rounded(matrix.detach(), bf16)
+        self.factor = Factor(self.matrix)
         self.bf16 = bf16
         self.transposed = transposed
         self.inputs: list[Tensor] = []
@@ -258,7 +297,7 @@ class _Ledger:
         """Multiply rows by the matrix or by its transpose, batched where the matrix has three axes."""
         if self.matrix.dim() == 3:
             return torch.bmm(rows, self.matrix.transpose(1, 2) if transposed else self.matrix)
-        return times_transposed(rows, self.matrix if transposed else self.matrix.t())
+        return self.factor.times_transposed(rows) if transposed else self.factor.times(rows)
 
     def total(self) -> Tensor | None:
         """Sum the outer products of all steps as one product, and forget them."""

@@ -45,7 +45,7 @@ from nmt.model.kernels import (
     squash_back,
 )
 from nmt.model.layer import Layer, Part, by_step, in_rows
-from nmt.model.products import Stack, outer, rounded, rounded_rows, times_transposed
+from nmt.model.products import Factor, Stack, outer, rounded, rounded_rows, times_transposed
 
 Mask = Tensor | None
 """Dropout's factors [T or 1, B, D]; None: none."""
@@ -119,6 +119,7 @@ class AdditiveSteps(StepScore):
         """Make the buffers."""
         keys, weight, self.vector = self.tensors
         self.keys, self.matrix = keys.contiguous(), rounded(weight, self.bf16)
+        self.factor = Factor(self.matrix)
         self.products: list[Tensor] = []
 
     def begin_back(self) -> None:
@@ -129,7 +130,7 @@ class AdditiveSteps(StepScore):
 
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return scores [B, S]."""
-        self.products.append(times_transposed(rounded(query, self.bf16), self.matrix))
+        self.products.append(self.factor.times_transposed(rounded(query, self.bf16)))
         return additive(self.products[t], self.keys, self.vector)
 
     def back(self, t: int, of_scores: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class AdditiveSteps(StepScore):
         of_products = self.of_products.steps[t]
         found = self.of_keys, of_products, self.of_vector
         additive_back(self.products[t], self.keys, self.vector, of_scores, *found)
-        return times_transposed(of_products, self.matrix.t())
+        return self.factor.times(of_products)
 
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of K, W, v."""
@@ -254,6 +255,7 @@ class Read(Part):
         """Make the buffers."""
         weight, first = self.tensors
         self.matrix = rounded(weight, self.bf16)
+        self.factor = Factor(self.matrix)
         self.inputs = Stack.empty(self.matrix, self.steps, len(first), weight.shape[1])
         self.plain = first.new_empty(self.steps, *first.shape)
         self.readouts = self.plain if self.mask is None else torch.empty_like(self.plain)
@@ -264,7 +266,7 @@ class Read(Part):
 
     def step(self, t: int, low: Tensor | None) -> Tensor:
         """Return the readout [B, F] of what ``inputs`` has, [v; h]; write it to ``low``, of the products' type, too."""
-        products = times_transposed(self._rows[t], self.matrix)
+        products = self.factor.times_transposed(self._rows[t])
         squash(products, self._masks[t], self._plain[t], self._readouts[t], low)
         return self._readouts[t]
 
@@ -277,7 +279,7 @@ class Read(Part):
     def back(self, t: int, of_readout: Sequence[Tensor]) -> Tensor:
         """Return the gradient of [v; h], given what adds up to that of the readout."""
         squash_back(of_readout, self._masks[t], self._plain[t], self._of_sums[t])
-        return times_transposed(self._of_sums[t], self.matrix.t())
+        return self.factor.times(self._of_sums[t])
 
     def finish(self, of_first: Tensor) -> None:
         """Note the gradient of the readout before the first."""

@@ -35,15 +35,15 @@ _Shape = tuple[tuple[str, tuple[int, ...]], ...]
 class Graphs:
     """Adds the gradients of batches to a model's, by CUDA graphs where that can be.
 
-    Batches are padded to few shapes: numbers of sentences to multiples of 16, of source and target positions to
-    multiples of 4, all to at most four significant binary digits (17 becomes 20, 61 becomes 64), the number of links to
-    a power of two. What is computed depends on nothing else: graphs and eager passes give the same up to rounding,
-    dropout included.
+    Batches are padded to few shapes: numbers of sentences to multiples of 16, or powers of two below, of source and
+    target positions to multiples of 4, all to at most four significant binary digits (17 positions become 20, 61 become
+    64), the number of links to a power of two. What is computed depends on nothing else: graphs and eager passes give
+    the same up to rounding, dropout included.
 
     A shape is captured when it is first met. All work must be queued inside :func:`own_stream`. Eager are the first
     batches, those of shapes beyond the 256th, all while a part of the model still changes by a schedule (Gumbel's
     temperature, a coverage loss that waits), and all of a model that cannot be captured: one that looks at values on
-    the device, as the first batches show, or whose capture fails. The log says so once.
+    the device, as the first batches show, or one of whose captures fails. The log says so once.
 
     The parameters' gradients must keep their memory between calls: set them to zero, not to None.
     """
@@ -93,9 +93,9 @@ class Graphs:
         try:
             self._graphs[shape] = _Graph(self._model, self._loss_function, batch.to(self._device), self._pool)
         except Exception as error:  # whatever it is, the eager pass that follows meets it again or does without
-            if not self._graphs:
-                # graphs would go on drawing from the state of before
-                _reset_generator(self._device)
+            # those that there are would go on drawing from the generator's state of before
+            self._graphs.clear()
+            _reset_generator(self._device)
             self._end(_cause(error))
             return
         if len(self._graphs) == _LIMIT:
@@ -158,9 +158,15 @@ class _Graph:
 
 def in_few_shapes(batch: Batch) -> Batch:
     """Return the batch padded to one of few shapes."""
-    links = 0 if batch.links is None else 1 << max(batch.links.shape[1] - 1, 0).bit_length()
-    sizes = (len(batch), _SENTENCES), (batch.source.shape[1], _POSITIONS), (batch.target_out.shape[1], _POSITIONS)
+    links = 0 if batch.links is None else _power_of_two(batch.links.shape[1])
+    sentences = min(_SENTENCES, _power_of_two(len(batch)))
+    sizes = (len(batch), sentences), (batch.source.shape[1], _POSITIONS), (batch.target_out.shape[1], _POSITIONS)
     return batch.padded(*(step * rounded_up(-(-size // step)) for size, step in sizes), links=links)
+
+
+def _power_of_two(size: int) -> int:
+    """Return the least from ``size`` on."""
+    return 1 << max(size - 1, 0).bit_length()
 
 
 @contextmanager

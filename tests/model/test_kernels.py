@@ -17,10 +17,11 @@ from nmt.model import arithmetic, kernels
 from nmt.model.attention.base import masked_softmax
 from nmt.training.loss import batch_loss
 
-B, H, S, V = 37, 70, 9, 501
+# more than a GPU's program takes at a time: columns, elements, logits
+B, H, S, V = 21, 300, 9, 4501
 LOW = [torch.float32, torch.bfloat16]
 # what is rounded to bf16 may be rounded apart
-NEAR = {torch.float32: 4e-6, torch.bfloat16: 8e-3}
+NEAR = {torch.float32: 1e-5, torch.bfloat16: 8e-3}
 
 compiled = pytest.mark.skipif(kernels.library() is None, reason="nmt/model/kernels.c is not compiled here")
 
@@ -145,7 +146,7 @@ def sources(positions):
 
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("from_elsewhere", [True, False])
-@pytest.mark.parametrize("positions", [S, 40, 150])
+@pytest.mark.parametrize("positions", [S, 40])
 def test_attend(way, low, from_elsewhere, positions):
     allowed, padding, values = sources(positions)
     scores = noise(B, positions, seed=1, scale=30.0)
@@ -259,7 +260,7 @@ def test_what_is_not_a_number_stays_visible():
 
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("asked", [1, 2, 3, 4, 5, 6, 11])
-@pytest.mark.parametrize("size", [H, 128, 300])
+@pytest.mark.parametrize("size", [70, 128, 300])
 def test_products_of_each_sentence(only_c, asked, size, low):
     queries, keys, weights = noise(B, asked, size), noise(B, S, size, seed=1, low=low), noise(B, asked, S, seed=2)
     weights[:, :, 4:6] = 0
@@ -290,7 +291,7 @@ def test_what_no_weight_is_on_is_not_read(asked):
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("asked", [1, 5])
 def test_sentences_among_more(only_c, asked, low):
-    places = torch.tensor([5, 0, 36, 5])
+    places = torch.tensor([5, 0, 20, 5])
     queries, keys, weights = noise(4, asked, H), noise(B, S, H, seed=1, low=low), noise(4, asked, S, seed=2)
 
     def run():
@@ -469,13 +470,13 @@ def looked_for_in(only_c, tmp_path):
     folder = Path(kernels.__file__).parent
     (found,) = folder.glob("_kernels*")
     shutil.copy(found, tmp_path)
-    for name in ("kernels.h", "kernels.c", "eight_bit.c"):
+    for name in kernels._SOURCES:
         shutil.copy(folder / name, tmp_path)
     only_c.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["kernels.c", "kernels.h", "eight_bit.c"])
+@pytest.mark.parametrize("name", kernels._SOURCES)
 def test_a_library_of_another_source_is_not_used(looked_for_in, caplog, name):
     find = kernels.library.__wrapped__
     assert find() is not None

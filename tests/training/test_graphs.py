@@ -86,8 +86,9 @@ def test_batches_are_padded_to_few_shapes():
     for batch in shapes:
         assert batch.source.shape == (48, 20) and batch.target_in.shape == batch.target_out.shape == (48, 40)
     small, long = in_few_shapes(batch_of(3, 4, 5)), in_few_shapes(batch_of(3, 65, 129))
-    assert small.source.shape == (16, 4) and small.target_out.shape == (16, 8)
-    assert long.source.shape == (16, 72) and long.target_out.shape == (16, 144)
+    assert small.source.shape == (4, 4) and small.target_out.shape == (4, 8)
+    assert long.source.shape == (4, 72) and long.target_out.shape == (4, 144)
+    assert [len(in_few_shapes(batch_of(sentences))) for sentences in (1, 2, 5, 9, 16, 17)] == [1, 2, 8, 16, 16, 32]
 
 
 @contextmanager
@@ -102,7 +103,7 @@ class Recorded:
 
     def __init__(self, model, loss_function, batch, pool):
         type(self).made += 1
-        if model.refuses:
+        if model.refuses and type(self).made >= model.refuses:
             raise RuntimeError("no capture\nof this")
         self.given = model, loss_function
         self.gradients = [each.grad for each in model.parameters()]
@@ -127,7 +128,7 @@ def recorded(monkeypatch):
     return Recorded
 
 
-def reader(refuses=False, **options):
+def reader(refuses=0, **options):
     model = Reader(**options)
     model.refuses = refuses
     return model
@@ -194,11 +195,25 @@ def test_beyond_the_limit_batches_are_eager(recorded, monkeypatch, caplog):
 
 
 def test_a_model_that_cannot_be_captured_is_trained_eagerly_and_the_log_says_so_once(recorded, caplog):
-    model = reader(refuses=True)
+    model = reader(refuses=1)
     batches = [batch_of(source=width) for width in range(4, 12)]
     with caplog.at_level(logging.INFO):
         assert_same(run(Graphs(model, reader_loss), model, batches), eager(model, batches))
     assert recorded.made == 1
+    assert [record.message for record in caplog.records] == [
+        "Reader: no CUDA graphs: RuntimeError: no capture; it runs eagerly"
+    ]
+
+
+def test_after_a_capture_that_fails_there_are_no_graphs(recorded, monkeypatch, caplog):
+    resets = []
+    monkeypatch.setattr(graphs, "_reset_generator", resets.append)
+    model = reader(refuses=3)
+    subject = Graphs(model, reader_loss)
+    batches = [batch_of(source=width) for width in (4, 4, 4, 4, 8, 12, 16, 4, 8)]
+    with caplog.at_level(logging.INFO):
+        assert_same(run(subject, model, batches), eager(model, batches))
+    assert recorded.made == 3 and subject.count == 0 and len(resets) == 1
     assert [record.message for record in caplog.records] == [
         "Reader: no CUDA graphs: RuntimeError: no capture; it runs eagerly"
     ]
