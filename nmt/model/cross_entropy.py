@@ -120,7 +120,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     logits[within:].zero_()
                     if turns:
                         flip(logits, turned[:, chunk])
-                    of_readouts[place] = factor.times(logits)[:within]
+                    of_readouts[place] = times_transposed(logits, matrix.t())[:within]
             if differentiate:
                 total = outer(turned, block)
                 # one block's product stays as it is until it is scaled
