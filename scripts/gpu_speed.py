@@ -6,7 +6,7 @@
 The configuration is `experiment=benchmark_a` with the options given. Updates are measured twice: over the first
 batches, in which CUDA graphs are captured, and over the same batches again. Searches are by a model of three times so
 many updates as are measured. Nothing is validated, and nothing is kept;
-`scripts/benchmark.py` measures whole commands.
+`scripts/benchmark.py` measures whole commands, and the device's own floor.
 """
 
 import argparse
@@ -25,8 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra import compose, initialize_config_dir
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from nmt.assemble import build_model_for, resolve_device, resolve_precision, set_threads
 from nmt.cli.environment import describe_environment, git_revision
@@ -104,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         setting = _prepared(args.overrides, device, Path(folder))
         for part in args.parts:
-            measure = {"updates": updates, "attentions": attentions, "search": searches, "floor": floors}[part]
+            measure = {"updates": updates, "attentions": attentions, "search": searches}[part]
             found[part] = measure(setting, args)
             if args.out is not None:
                 args.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -118,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=summary, epilog=details, formatter_class=raw)
     parser.add_argument("overrides", nargs="*", help="options of train.py")
     parser.add_argument("--device", choices=[device.value for device in Device], default="auto")
-    parts = ["updates", "attentions", "search", "floor"]
+    parts = ["updates", "attentions", "search"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--steps", type=int, default=363, help="updates; a third of them, at most 30, without graphs")
     parser.add_argument("--attentions", nargs="+", choices=ATTENTIONS, default=ATTENTIONS, metavar="NAME")
@@ -264,63 +263,6 @@ def searches(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
         }
         _say(f"beam {beam}, {name}", found[f"beam {beam}, {name}"])
     return found
-
-
-def floors(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure torch's own LSTMs in the sizes of ``benchmark_a``: no attention, no feeding, no padding, no dropout."""
-    found: dict[str, int] = {}
-    for name, bf16 in (("float32", False), ("bf16", True)):
-        pair = _LSTMPair(setting.device, bf16=bf16)
-        with own_stream(setting.device) if setting.device.type == "cuda" else nullcontext():
-            for _ in range(3):
-                pair.update(pair.add_gradients)
-            ways = {"eager": pair.add_gradients}
-            if setting.device.type == "cuda":
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-                    pair.add_gradients()
-                ways["as a graph"] = graph.replay
-            for way, make in ways.items():
-                times = [_seconds(partial(pair.update, make), setting.device) for _ in range(20)]
-                found[f"{name}, {way}"] = round(pair.targets.numel() / statistics.median(times))
-    _say("floor, target tokens per second", found)
-    return found
-
-
-class _LSTMPair(nn.Module):
-    def __init__(self, device: torch.device, *, bf16: bool) -> None:
-        super().__init__()
-        vocabulary, embedding, hidden, batch, length = 8000, 256, 512, 80, 16
-        torch.manual_seed(1)
-        self.source, self.target = nn.Embedding(vocabulary, embedding), nn.Embedding(vocabulary, embedding)
-        self.encoder = nn.LSTM(embedding, hidden // 2, bidirectional=True, batch_first=True)
-        self.decoder = nn.LSTM(embedding, hidden, batch_first=True)
-        self.output = nn.Linear(hidden, vocabulary)
-        self.to(device)
-        self.sources, self.inputs, self.targets = (
-            torch.randint(4, vocabulary, (batch, length), device=device) for _ in range(3)
-        )
-        self._bf16 = bf16
-        self._optimizer = torch.optim.Adam(self.parameters(), lr=1e-3, fused=True)
-
-    def forward(self) -> Tensor:
-        """Return logits."""
-        _, state = self.encoder(self.source(self.sources))
-        first = tuple(torch.cat(part.unbind(0), -1).unsqueeze(0) for part in state)
-        return self.output(self.decoder(self.target(self.inputs), first)[0])
-
-    def add_gradients(self) -> None:
-        """Add the gradients of the batch that there is."""
-        device = self.sources.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self._bf16, cache_enabled=False):
-            logits = self()
-        functional.cross_entropy(logits.float().flatten(0, 1), self.targets.flatten()).backward()
-
-    def update(self, add_gradients: Callable[[], None]) -> None:
-        """Make an update, given what adds the gradients."""
-        add_gradients()
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=False)
 
 
 def _say(name: str, values: Any) -> None:

@@ -6,6 +6,11 @@ They are written in Triton, which torch brings along where it is built for CUDA;
 Arguments are those of the functions of the same names in :mod:`nmt.model.kernels`, which asks here: state is float32
 and contiguous, what products take and give is float32 or bfloat16, and rows may lie apart from each other. Nothing
 depends on the order in which programs run, so that results repeat.
+
+The equations stand where each is used: the LSTM (Hochreiter & Schmidhuber 1997) in cells.py, attention, readout and
+additive score with their derivatives (Luong et al. 2015, Bahdanau et al. 2015) in recurrence.py, the smoothed loss in
+cross_entropy.py. A softmax over more than a program holds at a time keeps the largest number so far and the sum of
+exponentials below it (Milakov & Gimelshein 2018, arXiv:1805.02867, algorithm 3).
 """
 
 # a kernel takes all that it is given by position
@@ -76,6 +81,7 @@ def _lstm_forward(
     products, inputs, bias, cell, hidden, new, gates, squashed, first, second, inputs_row, first_row, second_row, size,
     has_inputs: tl.constexpr, has_bias: tl.constexpr, keeps: tl.constexpr, lows: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
+    """Write c' = f c + i g and h' = o tanh(c') of one row, some units."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     mask = columns < size
@@ -107,6 +113,7 @@ def _lstm_back(
     gates, cell, squashed, of_cell, of_gates, a, b, c, d, a_row, b_row, c_row, d_row, size,
     count: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
+    """Write the gates' gradients and d c of one row, some units: see kernels.lstm_back."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     mask = columns < size
@@ -132,6 +139,7 @@ def _squash(
     products, mask_of, plain, output, low, mask_row, low_row, size,
     masked: tl.constexpr, has_low: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
+    """Write tanh, and that under dropout, of one row, some elements."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     mask = columns < size
@@ -150,6 +158,7 @@ def _squash_back(
     plain, mask_of, of_products, a, b, c, d, mask_row, a_row, b_row, c_row, d_row, size,
     masked: tl.constexpr, count: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
+    """Write d (1 - r^2) m of one row, some elements."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     mask = columns < size
@@ -166,6 +175,7 @@ def _attend(
     scores, padding, factors, values, weights, contexts, low, low_row, positions, size,
     has_low: tl.constexpr,
 ):  # fmt: skip
+    """Write alpha = softmax(scores) where allowed, and v = sum_j alpha_j V_j: one row, some elements of v."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * _ELEMENTS + tl.arange(0, _ELEMENTS)
     mask = columns < size
@@ -203,8 +213,10 @@ def _attend(
 
 
 @triton.jit
-def _of_weight(values, contexts, row, places, real, positions, size):
-    """Return V_j . d v, of some positions j."""
+def _of_weight(
+    values, contexts, of_weights, row, of_weights_row, places, real, positions, size, has_weights: tl.constexpr
+):  # fmt: skip
+    """Return d alpha_j = V_j . d v of some positions j, and what comes from elsewhere."""
     found = tl.zeros((_POSITIONS,), tl.float32)
     for first in range(0, size, _ELEMENTS):
         columns = first + tl.arange(0, _ELEMENTS)
@@ -212,6 +224,8 @@ def _of_weight(values, contexts, row, places, real, positions, size):
         grid = (row * positions + places)[:, None] * size + columns[None, :]
         read = tl.load(values + grid, mask=real[:, None] & mask[None, :], other=0.0)
         found += tl.sum(read * tl.load(contexts + row * size + columns, mask=mask, other=0.0)[None, :], 1)
+    if has_weights:
+        found += tl.load(of_weights + row * of_weights_row + places, mask=real, other=0.0).to(tl.float32)
     return found
 
 
@@ -220,6 +234,7 @@ def _attend_back(
     of_weights, weights, values, of_contexts, of_scores, a, b, c, d, of_weights_row, a_row, b_row, c_row, d_row,
     positions, size, has_weights: tl.constexpr, count: tl.constexpr,
 ):  # fmt: skip
+    """Write d score_j = alpha_j (d alpha_j - sum_k alpha_k d alpha_k) of one row."""
     row = tl.program_id(0).to(tl.int64)
     for first in range(0, size, _ELEMENTS):
         columns = first + tl.arange(0, _ELEMENTS)
@@ -233,23 +248,24 @@ def _attend_back(
     for first in range(0, positions, _POSITIONS):
         places = first + tl.arange(0, _POSITIONS)
         real = places < positions
-        of_weight = _of_weight(values, of_contexts, row, places, real, positions, size)
-        if has_weights:
-            of_weight += tl.load(of_weights + row * of_weights_row + places, mask=real, other=0.0).to(tl.float32)
+        of_weight = _of_weight(
+            values, of_contexts, of_weights, row, of_weights_row, places, real, positions, size, has_weights
+        )
         weight = tl.load(weights + row * positions + places, mask=real, other=0.0)
         mean += tl.sum(weight * of_weight, 0)
     for first in range(0, positions, _POSITIONS):
         places = first + tl.arange(0, _POSITIONS)
         real = places < positions
-        of_weight = _of_weight(values, of_contexts, row, places, real, positions, size)
-        if has_weights:
-            of_weight += tl.load(of_weights + row * of_weights_row + places, mask=real, other=0.0).to(tl.float32)
+        of_weight = _of_weight(
+            values, of_contexts, of_weights, row, of_weights_row, places, real, positions, size, has_weights
+        )
         weight = tl.load(weights + row * positions + places, mask=real, other=0.0)
         tl.store(of_scores + row * positions + places, weight * (of_weight - mean), mask=real)
 
 
 @triton.jit(do_not_specialize=_CHANGING)
 def _additive(products, keys, vector, scores, asked, positions, size):
+    """Write v . tanh(W q + K_j) of one row, some positions j."""
     row = tl.program_id(0).to(tl.int64)
     sentence = row // asked
     places = tl.program_id(1) * _POSITIONS + tl.arange(0, _POSITIONS)
@@ -267,6 +283,7 @@ def _additive(products, keys, vector, scores, asked, positions, size):
 
 @triton.jit(do_not_specialize=_CHANGING)
 def _additive_back(products, keys, vector, of_scores, of_keys, of_products, of_vectors, positions, size):
+    """Add d score_j v (1 - u_j^2) to d K_j; write their sum, and sum_j d score_j u_j: one row, some elements."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * _ELEMENTS + tl.arange(0, _ELEMENTS)
     mask = columns < size
@@ -292,6 +309,7 @@ def _additive_back(products, keys, vector, of_scores, of_keys, of_products, of_v
 def _cross_entropy(
     logits, bias, targets, real, nll, smoothing, size, has_real: tl.constexpr, differentiate: tl.constexpr,
 ):  # fmt: skip
+    """Write Z - z_y of one row, and in the place of z its gradient p - (1 - e) [v = y] - e / V."""
     row = tl.program_id(0).to(tl.int64)
     start = logits + row * size
     largest, total = float("-inf"), 0.0
@@ -330,6 +348,7 @@ def _cross_entropy(
 
 @triton.jit
 def _choose(logits, bias, never, best, pieces, size, count, excluded, block: tl.constexpr):
+    """Write the best of one row's log-softmax, one after the other."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, block)
     mask = columns < size

@@ -2,9 +2,10 @@
 
 A recurrence multiplies 80 rows by the same matrix at every step. MKL lays the matrix out for itself each time, and its
 innermost loop reads more instructions than a shared core has time for. Here a matrix is laid out once (``panels.c``):
-64 columns of the product to a panel, so that six rows and a panel meet in registers. One product, of 80 rows with a
-gate matrix of 2048 x 1024, takes two thirds to three quarters of MKL's time on the processor it was measured on, where
-square products of large matrices are as fast by MKL.
+64 columns of the product to a panel, so that six rows and a panel meet in registers (Goto & van de Geijn 2008, Anatomy
+of High-Performance Matrix Multiplication; what they pack for one product is kept for the next). The product
+of 80 rows with a gate matrix of 2048 x 1024 takes three quarters of MKL's time on the processor it was measured on;
+large matrices that meet once are as fast by MKL.
 
 Each number of a product is a sum in one order, whatever the rows beside it and the number of threads.
 """

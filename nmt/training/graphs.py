@@ -158,15 +158,11 @@ class _Graph:
 
 def in_few_shapes(batch: Batch) -> Batch:
     """Return the batch padded to one of few shapes."""
-    links = 0 if batch.links is None else _power_of_two(batch.links.shape[1])
-    sentences = min(_SENTENCES, _power_of_two(len(batch)))
+    # a number of one significant binary digit is a power of two
+    links = 0 if batch.links is None else rounded_up(max(batch.links.shape[1], 1), digits=1)
+    sentences = min(_SENTENCES, rounded_up(len(batch), digits=1))
     sizes = (len(batch), sentences), (batch.source.shape[1], _POSITIONS), (batch.target_out.shape[1], _POSITIONS)
     return batch.padded(*(step * rounded_up(-(-size // step)) for size, step in sizes), links=links)
-
-
-def _power_of_two(size: int) -> int:
-    """Return the least from ``size`` on."""
-    return 1 << max(size - 1, 0).bit_length()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import torch
 from toys import close
 
 from nmt.model import kernels, panels, products
+from nmt.model.cells import LSTMCell
 from nmt.model.panels import Panels
 from nmt.model.products import Factor
 
@@ -92,7 +93,7 @@ def test_a_factor_multiplies_from_both_sides(monkeypatch, served):
     assert factor.times(others).numpy() == close(others.double() @ matrix.double(), 1e-4)
 
 
-def test_a_recurrence_lays_its_matrices_out_once(monkeypatch):
+def test_a_recurrence_lays_its_matrix_out_once_for_each_way(monkeypatch):
     made = []
 
     class Counted(Panels):
@@ -102,8 +103,7 @@ def test_a_recurrence_lays_its_matrices_out_once(monkeypatch):
 
     monkeypatch.setattr(products, "_ONEDNN_FLOAT32", False)
     monkeypatch.setattr(products, "Panels", Counted)
-    factor = Factor(noise(128, 64))
-    for _ in range(3):
-        factor.times_transposed(noise(5, 64))
-        factor.times(noise(5, 128))
-    assert made == [(128, 64), (64, 128)]
+    cell, inputs = LSTMCell(64, 64), noise(5, 3, 64)
+    hidden, _ = cell.run(inputs, cell.zero_state(inputs, 3))
+    hidden.sum().backward()
+    assert made == [(256, 64), (64, 256)]
