@@ -30,9 +30,9 @@ from nmt.model.attention import (
 from nmt.model.decoder import Bridge, CausalSelfAttention, Decoder, Readout
 from nmt.model.embedding import Embedding, NoOutputLayer, OutputLayer
 from nmt.model.encoder import Encoder
-from nmt.model.kernels import multiplies_bytes
+from nmt.model.library import multiplies_integers
 from nmt.model.prediction import Prediction
-from nmt.model.products import is_intel
+from nmt.model.products import Rounding, is_intel
 from nmt.model.translation_model import TranslationModel
 from nmt.run_folder import RunFolder, read_json
 from nmt.search import SearchOptions
@@ -79,52 +79,59 @@ class ProductPrecision:
     """What products are made in, as it was decided.
 
     Attributes:
-        bf16: bf16, else float32.
+        rounding: of the factors.
         search_int8: search keeps large weights in 8 bits.
     """
 
-    bf16: bool
+    rounding: Rounding
     search_int8: bool
 
     def arithmetic(self, *, fast: bool = True, prepared: Layouts | None = None) -> AbstractContextManager[None]:
         """Return the context in which a model computes so; arguments as in :class:`nmt.model.products.Arithmetic`."""
-        return arithmetic(bf16=self.bf16, fast=fast, search_int8=self.search_int8, prepared=prepared)
+        return arithmetic(rounding=self.rounding, fast=fast, search_int8=self.search_int8, prepared=prepared)
 
 
 def resolve_precision(config: Config, device: torch.device) -> ProductPrecision:
     """Decide what products are made in; ``auto`` asks the processor's or GPU's capability flags, never the clock.
 
     Raises:
-        ConfigError: search is to keep its weights in 8 bits, where nothing multiplies them.
+        ConfigError: training is to multiply in 16 bits, or search to keep its weights in 8, where nothing does so.
     """
     automatic, weights = config.precision is Precision.auto, config.search.weights
-    bf16 = _favours_bf16(device) if automatic else config.precision is Precision.bf16
-    if weights is SearchWeights.float or (weights is SearchWeights.auto and not automatic):
-        return ProductPrecision(bf16, search_int8=False)
-    able = device.type == "cpu" and multiplies_bytes()
-    if weights is SearchWeights.int8 and not able:
-        here = (
-            f"device={device.type}"
-            if device.type != "cpu"
-            else "this processor, or nmt/model/eight_bit.c is not compiled"
+    able = device.type == "cpu" and multiplies_integers()
+    here = f"device={device.type}" if device.type != "cpu" else "this processor, or the functions in C are not compiled"
+    if config.precision is Precision.int16 and not able:
+        raise ConfigError(
+            f"precision=int16 is for CPUs with AVX-512 VNNI, not for {here}; accepted here: auto, fp32, bf16"
         )
+    rounding = _fastest(device) if automatic else Rounding(config.precision.value)
+    if rounding is Rounding.int16 and not config.training.fast:
+        if not automatic:
+            raise ConfigError(
+                "precision=int16 has no plain arithmetic, training.fast=false; accepted with it: auto, fp32, bf16"
+            )
+        rounding = Rounding.none
+    if weights is SearchWeights.float or (weights is SearchWeights.auto and not automatic):
+        return ProductPrecision(rounding, search_int8=False)
+    if weights is SearchWeights.int8 and not able:
         raise ConfigError(
             f"search.weights=int8 (--weights) is for CPUs with AVX-512 VNNI, not for {here}; accepted here: auto, float"
         )
-    return ProductPrecision(bf16, search_int8=able)
+    return ProductPrecision(rounding, search_int8=able)
 
 
-def _favours_bf16(device: torch.device) -> bool:
-    """Say whether products are faster in bf16.
+def _fastest(device: torch.device) -> Rounding:
+    """Return in what products are fastest.
 
     An Intel processor without AMX, as virtual machines may hide it, has instructions for bf16 too, but at half of the
-    rate of those for float32.
+    rate of those for float32, and a quarter of that of those for whole numbers of 16 bits.
     """
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and not is_intel())
+        return Rounding.bf16 if torch.cuda.get_device_capability(device) >= (8, 0) else Rounding.none
+    amx, bf16 = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
+    if torch.backends.mkldnn.is_available() and (amx or (bf16 and not is_intel())):
+        return Rounding.bf16
+    return Rounding.int16 if multiplies_integers() else Rounding.none
 
 
 def build_model(

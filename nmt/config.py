@@ -77,11 +77,12 @@ class Device(Enum):
 
 
 class Precision(Enum):
-    """Precision of matrix products; ``auto`` takes bf16 where the processor or GPU is faster in it."""
+    """Precision of the factors of matrix products; ``auto`` takes what the processor or GPU is fastest in."""
 
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+    int16 = "int16"
 
 
 class SearchWeights(Enum):

@@ -33,7 +33,7 @@ from nmt.cli.preparation import Setting, prepare
 from nmt.config import Config, Device, from_omegaconf
 from nmt.data import Batch, TokenBatches
 from nmt.evaluation import translate_lines
-from nmt.model import TranslationModel, arithmetic
+from nmt.model import Rounding, TranslationModel, arithmetic
 from nmt.model.scheduled import begin_step
 from nmt.run_folder import RunFolder
 from nmt.search import SearchOptions
@@ -49,16 +49,16 @@ class Way(NamedTuple):
 
     name: str
     fast: bool
-    bf16: bool
+    rounding: Rounding
     graphs: bool
 
 
 WAYS = [
-    Way("plain, float32", fast=False, bf16=False, graphs=False),
-    Way("fast, float32", fast=True, bf16=False, graphs=False),
-    Way("fast, bf16", fast=True, bf16=True, graphs=False),
-    Way("graphs, float32", fast=True, bf16=False, graphs=True),
-    Way("graphs, bf16", fast=True, bf16=True, graphs=True),
+    Way("plain, float32", fast=False, rounding=Rounding.none, graphs=False),
+    Way("fast, float32", fast=True, rounding=Rounding.none, graphs=False),
+    Way("fast, bf16", fast=True, rounding=Rounding.bf16, graphs=False),
+    Way("graphs, float32", fast=True, rounding=Rounding.none, graphs=True),
+    Way("graphs, bf16", fast=True, rounding=Rounding.bf16, graphs=True),
 ]
 
 
@@ -73,7 +73,7 @@ class Learner:
         self._optimizer = build_optimizer(model.parameters(), name="adam", learning_rate=1e-3)
 
         def loss_function(model: TranslationModel, batch: Batch) -> BatchLoss:
-            with arithmetic(fast=way.fast, bf16=way.bf16):
+            with arithmetic(fast=way.fast, rounding=way.rounding):
                 return batch_loss(model, batch, 0.0)
 
         self._loss_function = loss_function
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is asked for; write and print JSON."""
     args = _parser().parse_args(argv)
     device = resolve_device(Device(args.device))
-    found: dict[str, Any] = {"environment": describe_environment(device, bf16=True, search_int8=False)}
+    found: dict[str, Any] = {"environment": describe_environment(device, rounding=Rounding.bf16, search_int8=False)}
     found |= {"git": git_revision(), "date": time.strftime("%Y-%m-%d"), "overrides": args.overrides}
     with tempfile.TemporaryDirectory() as folder:
         setting = _prepared(args.overrides, device, Path(folder))
@@ -249,12 +249,12 @@ def searches(setting: Setting, args: argparse.Namespace) -> dict[str, Any]:
     way = _ways(setting.device, WAYS)[-1]
     with Learner(_fresh(setting), way) as learner:
         learner.make(list(islice(_batches(setting), _steps(way, args))) * 3)
-    kinds = {"float32": False, "bf16": True} if setting.device.type == "cuda" else {"float32": False}
-    for (name, bf16), beam in product(kinds.items(), (1, 5)):
+    kinds = {"float32": Rounding.none} | ({"bf16": Rounding.bf16} if setting.device.type == "cuda" else {})
+    for (name, rounding), beam in product(kinds.items(), (1, 5)):
         options = SearchOptions(beam=beam, length_penalty=0.0, max_length_ratio=0.0, max_length_offset=60)
         common = {"batch_tokens": given, "device": setting.device, "keep_weights": False}
         work = partial(translate_lines, learner.model, setting.tokenizers, lines, options, **common)
-        with arithmetic(bf16=bf16, prepared={}):
+        with arithmetic(rounding=rounding, prepared={}):
             first, *again = (_seconds(work, setting.device) for _ in range(4))
         found[f"beam {beam}, {name}"] = {
             "sentences": len(lines),

@@ -8,13 +8,14 @@ from nmt import assemble
 from nmt.assemble import ProductPrecision, resolve_precision
 from nmt.config import Precision, SearchWeights
 from nmt.errors import ConfigError
+from nmt.model import Rounding
 from nmt.model.products import current
 
 CPU = torch.device("cpu")
 
 
-def decide(precision="auto", weights="auto", device=CPU):
-    config = composed()
+def decide(precision="auto", weights="auto", device=CPU, *, fast=True):
+    config = composed(f"training.fast={fast}")
     config.precision, config.search.weights = Precision(precision), SearchWeights(weights)
     return resolve_precision(config, device)
 
@@ -25,32 +26,35 @@ def processor(monkeypatch):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
         monkeypatch.setattr(assemble, "is_intel", lambda: intel)
-        monkeypatch.setattr(assemble, "multiplies_bytes", lambda: vnni)
+        monkeypatch.setattr(assemble, "multiplies_integers", lambda: vnni)
 
     return put
 
 
 @pytest.mark.parametrize(
-    ("flags", "bf16"),
+    ("flags", "rounding"),
     [
-        ({"bf16": True}, True),
-        ({"bf16": True, "intel": True, "amx": True}, True),
+        ({"bf16": True}, Rounding.bf16),
+        ({"bf16": True, "vnni": True}, Rounding.bf16),
+        ({"bf16": True, "intel": True, "amx": True, "vnni": True}, Rounding.bf16),
         # as virtual machines may show it: half as fast in bf16 as in float32
-        ({"bf16": True, "intel": True}, False),
-        ({}, False),
+        ({"bf16": True, "intel": True}, Rounding.none),
+        ({"bf16": True, "intel": True, "vnni": True}, Rounding.int16),
+        ({"intel": True, "vnni": True}, Rounding.int16),
+        ({}, Rounding.none),
     ],
     ids=str,
 )
-def test_auto_takes_bf16_where_it_is_faster(processor, flags, bf16):
+def test_auto_takes_what_is_fastest(processor, flags, rounding):
     processor(**flags)
-    assert decide() == ProductPrecision(bf16, search_int8=False)
+    assert decide(weights="float") == ProductPrecision(rounding, search_int8=False)
 
 
 @pytest.mark.parametrize("flags", [{}, {"bf16": True, "vnni": True}], ids=str)
 def test_what_is_asked_for_is_taken(processor, flags):
     processor(**flags)
-    assert decide("fp32") == ProductPrecision(bf16=False, search_int8=False)
-    assert decide("bf16") == ProductPrecision(bf16=True, search_int8=False)
+    assert decide("fp32") == ProductPrecision(Rounding.none, search_int8=False)
+    assert decide("bf16") == ProductPrecision(Rounding.bf16, search_int8=False)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +78,26 @@ def test_bytes_are_refused_where_nothing_multiplies_them(processor):
         decide("fp32", "int8", torch.device("cuda"))
 
 
+def test_sixteen_bits_are_taken_where_the_processor_multiplies_them(processor):
+    processor(vnni=True)
+    assert decide("int16") == ProductPrecision(Rounding.int16, search_int8=False)
+    with pytest.raises(ConfigError, match="precision=int16 .* not for device=cuda; accepted here: auto, fp32, bf16"):
+        decide("int16", device=torch.device("cuda"))
+    processor()
+    with pytest.raises(ConfigError, match=r"precision=int16 .* not for this processor.*; accepted here: auto, fp32"):
+        decide("int16")
+
+
+def test_plain_arithmetic_has_no_sixteen_bits(processor):
+    processor(vnni=True)
+    assert decide(fast=False) == ProductPrecision(Rounding.none, search_int8=True)
+    with pytest.raises(ConfigError, match=r"precision=int16 .* training\.fast=false"):
+        decide("int16", fast=False)
+
+
 def test_arithmetic_in_force():
     kept = {}
-    with ProductPrecision(bf16=True, search_int8=True).arithmetic(fast=False, prepared=kept):
-        assert (current().bf16, current().search_int8, current().int8, current().fast) == (True, True, False, False)
+    with ProductPrecision(Rounding.bf16, search_int8=True).arithmetic(fast=False, prepared=kept):
+        found = current()
+        assert (found.rounding, found.search_int8, found.int8, found.fast) == (Rounding.bf16, True, False, False)
         assert current().prepared is kept

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nmt.model.kernels import written_in
+from nmt.model.products import Rounding
 
 _PACKAGES = ("torch", "numpy", "sentencepiece", "sacrebleu", "datasets", "hydra-core")
 
@@ -22,7 +23,7 @@ def git_revision() -> dict[str, Any]:
     return {"revision": _git(package, "rev-parse", "HEAD"), "changed": bool(_git(package, "status", "--porcelain"))}
 
 
-def describe_environment(device: torch.device, *, bf16: bool, search_int8: bool) -> dict[str, Any]:
+def describe_environment(device: torch.device, *, rounding: Rounding, search_int8: bool) -> dict[str, Any]:
     """Return versions, processor, device, threads, what was decided of precision, whose elementwise operations."""
     return {
         "python": platform.python_version(),
@@ -31,7 +32,7 @@ def describe_environment(device: torch.device, *, bf16: bool, search_int8: bool)
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "precision": "bf16" if bf16 else "fp32",
+        "precision": rounding.value,
         "search_weights": "int8" if search_int8 else "float",
         "kernels": written_in(device),
     }

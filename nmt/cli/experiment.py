@@ -66,7 +66,7 @@ def _run(config: Config, folder: RunFolder, *, device: torch.device, precision: 
         corpus,
         training=training,
         parameters=parameters,
-        environment=describe_environment(device, bf16=precision.bf16, search_int8=precision.search_int8),
+        environment=describe_environment(device, rounding=precision.rounding, search_int8=precision.search_int8),
         git=git_revision(),
     )
 

@@ -128,7 +128,7 @@ def prepare(config: Config, folder: RunFolder, *, device: torch.device, precisio
         tokenizers.source.size,
         tokenizers.target.size,
         device.type,
-        "bf16" if precision.bf16 else "fp32",
+        precision.rounding.value,
         torch.get_num_threads(),
     )
     _write_beginning(config, folder, tokenizers, description)

@@ -17,7 +17,7 @@ E y                    (embedding)                            ``embedded``
 =====================  =====================================  ==========================
 """
 
-from nmt.model.products import Layouts, arithmetic, searching
+from nmt.model.products import Layouts, Rounding, arithmetic, searching
 from nmt.model.translation_model import TranslationModel
 
-__all__ = ["Layouts", "TranslationModel", "arithmetic", "searching"]
+__all__ = ["Layouts", "Rounding", "TranslationModel", "arithmetic", "searching"]

@@ -268,8 +268,10 @@ class LSTMCell(Cell):
         if words is not None:
             fed, known = None if self.feed is None else self.feed.weight, (words, self.input.weight)
         assert self.input.bias is not None
-        bf16 = current().bf16
-        return Layer(state, self.recurrent.weight, self.input.bias, fed=fed, words=known, steps=steps, bf16=bf16)
+        rounding = current().rounding
+        return Layer(
+            state, self.recurrent.weight, self.input.bias, fed=fed, words=known, steps=steps, rounding=rounding
+        )
 
     def run(self, inputs: Tensor, state: CellState, feeds: Tensor | None = None) -> tuple[Tensor, CellState]:
         """Run over a whole sequence; see :meth:`Cell.run`."""
@@ -301,13 +303,13 @@ class LSTMCell(Cell):
         if not torch.is_grad_enabled():
             given = zip(cells, inputs, states, weights, strict=True)
             return [cell._run_without_gradients(*each) for cell, *each in given]  # pyright: ignore
-        bf16 = current().bf16
+        rounding = current().rounding
         layers = []
         for cell, given, state, parts in zip(cells, inputs, states, weights, strict=True):
             recurrent, bias = cell.recurrent.weight, cell.input.bias
             assert bias is not None
             words = given, parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
-            layers.append(Layer(state, recurrent, bias, fed=None, words=words, steps=len(given), bf16=bf16))
+            layers.append(Layer(state, recurrent, bias, fed=None, words=words, steps=len(given), rounding=rounding))
         return [(hiddens, (memories,)) for hiddens, memories in run_side_by_side(layers)]
 
     def _run_without_gradients(

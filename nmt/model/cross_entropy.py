@@ -23,6 +23,7 @@ from torch.nn import functional
 from nmt.model.kernels import cross_entropy, flip, flips
 from nmt.model.products import (
     Factor,
+    Rounding,
     current,
     outer,
     product,
@@ -64,7 +65,7 @@ def linear_cross_entropy(
         # asked here: inside an autograd function gradients are always off, and `needs_input_grad` ignores `no_grad`
         differentiate = torch.is_grad_enabled()
         return _LinearCrossEntropy.apply(
-            readouts, weight, bias, targets, real, label_smoothing, current().bf16, differentiate
+            readouts, weight, bias, targets, real, label_smoothing, current().rounding, differentiate
         )
     targets = targets if real is None else torch.where(real, targets, _IGNORED)
     logits = product(readouts, weight, bias)
@@ -75,7 +76,7 @@ def linear_cross_entropy(
 def token_log_probs(readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return, with gradients, log p(target) [n] and the mean of log p over the vocabulary [n]; arguments as above."""
     if current().fast:
-        return _TokenLogProbs.apply(readouts, weight, bias, targets, current().bf16)
+        return _TokenLogProbs.apply(readouts, weight, bias, targets, current().rounding)
     log_probs = torch.log_softmax(product(readouts, weight, bias), dim=-1)
     return log_probs.gather(1, targets.unsqueeze(1)).squeeze(1), log_probs.mean(-1)
 
@@ -92,11 +93,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         real: Tensor | None,
         smoothing: float,
-        bf16: bool,
+        rounding: Rounding,
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
-        count, left, matrix = len(readouts), rounded_rows(readouts, bf16), rounded(weight, bf16)
-        factor, nll, of_bias = Factor(matrix), readouts.new_empty(count), torch.zeros_like(bias)
+        count, left, matrix = len(readouts), rounded_rows(readouts, rounding), rounded(weight, rounding)
+        factor, nll, of_bias = Factor(matrix, rounding), readouts.new_empty(count), torch.zeros_like(bias)
         of_readouts, of_weight = torch.empty_like(readouts), None
         rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
         for first in range(0, count, rows):
@@ -120,9 +121,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     logits[within:].zero_()
                     if turns:
                         flip(logits, turned[:, chunk])
-                    of_readouts[place] = times_transposed(logits, matrix.t())[:within]
+                        of_readouts[place] = factor.times(logits)[:within]
+            if whole:
+                of_readouts[first : first + real_rows] = factor.times(gradient)[:real_rows]
             if differentiate:
-                total = outer(turned, block)
+                total = outer(turned, block, rounding)
                 # one block's product stays as it is until it is scaled
                 of_weight = total if of_weight is None else of_weight.to(weight.dtype).add_(total)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)
@@ -162,9 +165,9 @@ class _TokenLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, bf16: bool
+        ctx: Any, readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, rounding: Rounding
     ) -> tuple[Tensor, Tensor]:
-        left, matrix = rounded(readouts, bf16), rounded(weight, bf16)
+        left, matrix = rounded(readouts, rounding), rounded(weight, rounding)
         log_prob, mean, log_total = (readouts.new_empty(len(readouts)) for _ in range(3))
         for chunk in _chunks(left):
             logits = _logits(left[chunk], matrix, bias)

@@ -32,7 +32,7 @@ typedef struct {
 /* so many rows at a time meet a matrix, panel by panel, of which the cache holds a few */
 #define CHUNK (32 * TILE)
 
-int64_t multiplies_bytes(void) { return 1; }
+int64_t multiplies_integers(void) { return 1; }
 
 /* What turns a row's numbers into bytes, and what one of these stands for. `odd` is the sum of the numbers times 0: not a number
  * where one of them is none, or infinite, and then nor is the scale. What is next to nothing counts as that. */
@@ -389,6 +389,6 @@ void choose_of_bytes(const Parts *parts, int64_t asked, const uint8_t *panels, c
 
 #else
 
-int64_t multiplies_bytes(void) { return 0; }
+int64_t multiplies_integers(void) { return 0; }
 
 #endif

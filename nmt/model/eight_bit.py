@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nmt.model import kernels
+from nmt.model.library import compiled, in_rows, multiplies_integers, side_by_side
 
 # columns of a panel, elements that are multiplied at once, parts of rows; as in eight_bit.c
 _PANEL, _QUAD, _PARTS = 64, 4, 4
@@ -35,7 +35,7 @@ def serves(matrix: Tensor, *, of_gates: bool = False) -> bool:
     """
     fits = matrix.dtype == torch.float32 and matrix.device.type == "cpu" and min(matrix.shape) >= _PANEL
     fits = fits and not (of_gates and len(matrix) % _PANEL)
-    return fits and kernels.multiplies_bytes()
+    return fits and multiplies_integers()
 
 
 @final
@@ -57,30 +57,42 @@ class ByteMatrix:
         self.bias = _by_units(bias) if of_gates else functional.pad(bias, (0, beyond), value=float("-inf"))
         self.panels = torch.empty(panels, -(-inner // _QUAD), _PANEL, _QUAD, dtype=torch.uint8)
         self.scales = torch.empty(panels * _PANEL)
-        kernels.lay_out_bytes(matrix.contiguous(), self.panels, self.scales, of_gates=of_gates)
+        self._native, rows = compiled(), matrix.contiguous()
+        sizes = rows.stride(0), *rows.shape, _QUAD * self.panels.shape[1], of_gates
+        self._native.lay_out_bytes(rows.data_ptr(), *sizes, self.panels.data_ptr(), self.scales.data_ptr())
 
     def product(self, parts: Sequence[Tensor]) -> Tensor:
         """Return rows @ W^T [n, m], without bias, for rows given as parts that stand side by side, [n, k] together."""
-        return kernels.product_of_bytes(self._accepted(parts), self.panels, self.scales, self.columns)
+        parts = self._accepted(parts)
+        results = parts[0].new_empty(parts[0].shape[0], self.columns)
+        given = self.panels.data_ptr(), self.scales.data_ptr(), _QUAD * self.panels.shape[1], self.columns
+        self._native.product_of_bytes(side_by_side(parts), len(results), *given, results.data_ptr())
+        return results
 
     def lstm(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
         """Write h', c' [n, H] of an LSTM with pre-activations rows @ W^T + b, and c."""
-        given = self._accepted(parts), self.panels, self.scales, self.bias
-        kernels.lstm_of_bytes(*given, cell=cell.contiguous(), hidden=hidden, new=new)
+        parts, cell = self._accepted(parts), cell.contiguous()
+        given = (each.data_ptr() for each in (self.panels, self.scales, self.bias))
+        results = (each.data_ptr() for each in (cell, hidden, new))
+        sizes = _QUAD * self.panels.shape[1], cell.shape[1]
+        self._native.lstm_of_bytes(side_by_side(parts), len(cell), *given, *sizes, *results)
 
     def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best of softmax(rows @ W^T + b) as :func:`nmt.model.kernels.choose` does."""
-        return kernels.choose_of_bytes(
-            self._accepted([rows]), self.panels, self.scales, self.bias, self.columns, count, never
-        )
+        parts = self._accepted([rows])
+        best, pieces = self.bias.new_empty(len(rows), count), never.new_empty(len(rows), count)
+        given = (each.data_ptr() for each in (self.panels, self.scales, self.bias))
+        sizes = _QUAD * self.panels.shape[1], self.columns, never.data_ptr(), len(never), count
+        self._native.choose_of_bytes(side_by_side(parts), len(rows), *given, *sizes, best.data_ptr(), pieces.data_ptr())
+        return best, pieces
 
     def _accepted(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return parts as ``eight_bit.c`` takes them; they may share a scale then."""
         widths, rows = [part.shape[1] for part in parts], [part.shape[0] for part in parts]
         assert sum(widths) == self.inner and rows.count(rows[0]) == len(rows)
         if len(parts) <= _PARTS and not any(width % _QUAD for width in widths[:-1]):
-            return parts
-        return [torch.cat(list(parts), 1)]
+            return [in_rows(part) for part in parts]
+        return [in_rows(torch.cat(list(parts), 1))]
 
 
 def _by_units(gates: Tensor) -> Tensor:

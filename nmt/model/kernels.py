@@ -7,105 +7,28 @@ below beside them, compute the same up to rounding, and serve all other types an
 
 State is float32 there; ``low`` is what products take and give, bfloat16 or float32, one of them in a call. What is
 computed has its equations where it is used: the LSTM in cells.py, attention and readout in recurrence.py, the loss in
-cross_entropy.py. ``eight_bit.c`` has products with weights of 8 bits, for which torch has nothing in its place.
+cross_entropy.py.
 """
 
-import ctypes
 import logging
-import zlib
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from nmt.model.library import Several, library
+
 log = logging.getLogger(__name__)
 
-# P: tensor, I: whole number, F: number, S: several tensors
-_FUNCTIONS = {
-    "lstm_forward": "PSPPIIPPPPPIPI",
-    "lstm_back": "PPPSIIPP",
-    "squash": "PPIIIPPPI",
-    "squash_back": "SPIPIIP",
-    "attend": "PPPPIIIPPPI",
-    "attend_back": "SPIPPIIIPP",
-    "cross_entropy": "PPPPIIFIPP",
-    "additive": "PPPIIIIP",
-    "additive_back": "PPPPIIIPPP",
-    "choose": "PPPIIIIPP",
-    "compare": "PPPIIIIP",
-    "average": "PPPIIIIP",
-}
-_PLAIN = {"drop": "PPIFIP", "transpose": "PIIPI", "soften": "PPIIIP"}
-# where the processor multiplies bytes
-_OF_BYTES = {
-    "lay_out_bytes": "PIIIIIPP",
-    "product_of_bytes": "SIPPIIP",
-    "lstm_of_bytes": "SIPPPIIPPP",
-    "choose_of_bytes": "SIPPPIIPIIPP",
-}
-# where it has AVX-512
-_OF_FLOATS = {"lay_out_floats": "PIIIIP", "product_of_floats": "PIIIPIP"}
 _LOW = (torch.float32, torch.bfloat16)
 _GPUS = ("cuda",)
-# as setup.py has them
-_SOURCES = ("kernels.h", "kernels.c", "eight_bit.c", "panels.c")
-_KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
 # The first tanh of a process, if it is shared out among threads, is now and then wrong by 1e-4 in one thread's part:
 # MKL looks for what suits the processor, and a second thread does not wait until that is found. Here it looks in peace.
 torch.tanh(torch.zeros(1))
-# number of tensors; then of each its place, the distance of its rows, and whether it is float32, or their width
-_Several = ctypes.c_int64 * 13
-
-
-@cache
-def library() -> Any | None:
-    """Return the compiled functions; None where there are none for this processor."""
-    folder = Path(__file__).parent
-    for path in sorted(folder.glob("_kernels*")):
-        try:
-            # OpenMP's functions are found in what torch has loaded
-            found = ctypes.CDLL(str(path))
-            for ask in (found.checksum, found.multiplies_bytes, found.multiplies_floats):
-                ask.restype = ctypes.c_int64
-            fits = found.runs_here() and _is_of(found.checksum(), [folder / name for name in _SOURCES])
-            declared = _declared(found)
-        except (OSError, AttributeError) as error:
-            log.debug("%s is not usable: %s", path, error)
-            continue
-        if fits:
-            return declared
-        log.debug("%s was compiled for another processor, or of another source", path)
-    log.info(
-        "nmt/model/kernels.c is not compiled for this processor: torch does its part, at less speed; "
-        "pip install it where there is a C compiler"
-    )
-    return None
-
-
-def _is_of(checksum: int, sources: Sequence[Path]) -> bool:
-    """Say whether the library is of the sources beside it, where they are, as in a checkout that has moved on."""
-    if not all(source.exists() for source in sources):
-        return True
-    return zlib.crc32(b"".join(source.read_bytes() for source in sources)) == checksum
-
-
-def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
-    """Say what the functions take."""
-    for name, kinds in _FUNCTIONS.items():
-        for low in ("float", "bfloat16"):
-            function = getattr(found, f"{name}_{low}")
-            function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
-    of_bytes = _OF_BYTES if found.multiplies_bytes() else {}
-    of_floats = _OF_FLOATS if found.multiplies_floats() else {}
-    for name, kinds in (_PLAIN | of_bytes | of_floats).items():
-        function = getattr(found, name)
-        function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
-    return found
 
 
 @cache
@@ -631,136 +554,6 @@ def flipped(rows: Tensor) -> Tensor:
     return flip(rows, rows.new_empty(rows.shape[::-1])) if flips(rows) else rows.t()
 
 
-def multiplies_bytes() -> bool:
-    """Say whether the library's functions for products of bytes are for this processor."""
-    native = library()
-    return native is not None and bool(native.multiplies_bytes())
-
-
-def lay_out_bytes(matrix: Tensor, panels: Tensor, scales: Tensor, *, of_gates: bool) -> None:
-    """Write a matrix [m, k] of float32 as panels of bytes, and its rows' scales; see eight_bit.py.
-
-    Args:
-        matrix: its rows' elements side by side.
-        panels: [columns / 64, inner / 4, 64, 4], rounded up.
-        scales: of each column.
-        of_gates: whether the rows are those of gates, to be brought together unit by unit.
-    """
-    native = library()
-    assert native is not None, "asked for without multiplies_bytes()"
-    sizes = matrix.stride(0), *matrix.shape, 4 * panels.shape[1], of_gates
-    native.lay_out_bytes(matrix.data_ptr(), *sizes, panels.data_ptr(), scales.data_ptr())
-
-
-def product_of_bytes(parts: Sequence[Tensor], panels: Tensor, scales: Tensor, columns: int) -> Tensor:
-    """Return the product [n, columns] of rows with a matrix of bytes; see eight_bit.py, as for what follows.
-
-    Args:
-        parts: up to four tensors [n, ..] that stand side by side; all widths but the last are multiples of four.
-        panels: [columns / 64, inner / 4, 64, 4], rounded up.
-        scales: of each column.
-        columns: of the product.
-    """
-    native = library()
-    assert native is not None, "asked for without multiplies_bytes()"
-    results, parts = parts[0].new_empty(parts[0].shape[0], columns), [_in_rows(part) for part in parts]
-    given = panels.data_ptr(), scales.data_ptr(), 4 * panels.shape[1], columns
-    native.product_of_bytes(_side_by_side(parts), results.shape[0], *given, results.data_ptr())
-    return results
-
-
-def lstm_of_bytes(
-    parts: Sequence[Tensor],
-    panels: Tensor,
-    scales: Tensor,
-    bias: Tensor,
-    *,
-    cell: Tensor,
-    hidden: Tensor,
-    new: Tensor,
-) -> None:
-    """Write h', c' of an LSTM whose pre-activations are the product of rows with a matrix of bytes, plus a bias.
-
-    Args:
-        parts: as above.
-        panels: as above, each the gates i, f, o, g of 16 units, one after the other.
-        scales: as above.
-        bias: in the same order.
-        cell: c [n, H], H a multiple of 16.
-        hidden: h' is written there.
-        new: c' is written there.
-    """
-    native = library()
-    assert native is not None, "asked for without multiplies_bytes()"
-    parts, given = [_in_rows(part) for part in parts], (each.data_ptr() for each in (panels, scales, bias))
-    results = (each.data_ptr() for each in (cell, hidden, new))
-    native.lstm_of_bytes(_side_by_side(parts), cell.shape[0], *given, 4 * panels.shape[1], cell.shape[1], *results)
-
-
-def choose_of_bytes(
-    parts: Sequence[Tensor], panels: Tensor, scales: Tensor, bias: Tensor, columns: int, count: int, never: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return what :func:`choose` does, of logits that never exist whole: rows times a matrix of bytes, plus a bias.
-
-    Args:
-        parts: as above.
-        panels: as above.
-        scales: as above.
-        bias: of each column, minus infinity beyond the last.
-        columns: V.
-        count: at most V.
-        never: [m] ids.
-    """
-    native = library()
-    assert native is not None, "asked for without multiplies_bytes()"
-    rows = parts[0].shape[0]
-    best, pieces = bias.new_empty(rows, count), never.new_empty(rows, count)
-    parts, given = [_in_rows(part) for part in parts], (each.data_ptr() for each in (panels, scales, bias))
-    sizes = 4 * panels.shape[1], columns, never.data_ptr(), never.shape[0], count
-    native.choose_of_bytes(_side_by_side(parts), rows, *given, *sizes, best.data_ptr(), pieces.data_ptr())
-    return best, pieces
-
-
-def multiplies_floats() -> bool:
-    """Say whether the library's functions for products of float32 are for this processor."""
-    native = library()
-    return native is not None and bool(native.multiplies_floats())
-
-
-def lay_out_floats(matrix: Tensor, panels: Tensor) -> None:
-    """Write a matrix [m, k] of float32, whose rows or columns lie side by side, as panels [m / 64, k, 64]."""
-    native = library()
-    assert native is not None, "asked for without multiplies_floats()"
-    native.lay_out_floats(matrix.data_ptr(), *matrix.stride(), *matrix.shape, panels.data_ptr())
-
-
-def product_of_floats(rows: Tensor, panels: Tensor, results: Tensor) -> None:
-    """Write the product [n, m] of rows [n, k] with a matrix in panels; see panels.py.
-
-    Args:
-        rows: float32, the elements of each side by side.
-        panels: [m / 64, k, 64], rounded up.
-        results: [n, m], contiguous.
-    """
-    native = library()
-    assert native is not None, "asked for without multiplies_floats()"
-    given = rows.data_ptr(), rows.stride(0), *rows.shape, panels.data_ptr()
-    native.product_of_floats(*given, results.shape[1], results.data_ptr())
-
-
-def _in_rows(part: Tensor) -> Tensor:
-    """Return a float32 tensor with the elements of its rows side by side."""
-    return part if part.stride(-1) == 1 and part.dtype == torch.float32 else part.float().contiguous()
-
-
-def _side_by_side(parts: Sequence[Tensor]) -> Any:
-    """Return what the library knows as rows in parts, each of which :func:`_in_rows` has seen."""
-    numbers = [len(parts)]
-    for part in parts:
-        numbers += part.data_ptr(), part.stride(0), part.shape[1]
-    return _Several(*numbers)
-
-
 def _added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
     """Return the sum of tensors of any type in that of ``like``, as a new one."""
     total = terms[0].to(like.dtype, copy=True)
@@ -774,7 +567,7 @@ def _sum(terms: Sequence[Tensor]) -> Any:
     numbers = [len(terms)]
     for term in terms:
         numbers += term.data_ptr(), term.stride(0), term.dtype == torch.float32
-    return _Several(*numbers)
+    return Several(*numbers)
 
 
 def _rows(tensor: Tensor | None) -> tuple[int | None, int]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nmt.model.kernels import flipped, lstm_back, lstm_forward
-from nmt.model.products import Factor, Stack, outer, rounded, rounded_rows, sum_rows, times_transposed
+from nmt.model.products import Factor, Rounding, Stack, outer, rounded, rounded_rows, sum_rows, times_transposed
 
 
 class Part(ABC):
@@ -39,7 +39,7 @@ class Layer(Part):
         fed: [4H, D], the weight of what is fed at each step; None: nothing is.
         words: [T, B, E] known beforehand, and their weight [4H, E]; None: all input is fed.
         steps: T.
-        bf16: products in bf16.
+        rounding: of factors; float64 stays as it is.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class Layer(Part):
         fed: Tensor | None,
         words: tuple[Tensor, Tensor] | None,
         steps: int,
-        bf16: bool,
+        rounding: Rounding,
     ) -> None:
         self.tensors = (*state, recurrent, bias, *(() if fed is None else (fed,)), *(words or ()))
         self.steps, self.fed_size, self._reads = steps, 0 if fed is None else fed.shape[1], words is not None
-        self.bf16 = bf16 and state[0].dtype == torch.float32
+        self.rounding = rounding if state[0].dtype == torch.float32 else Rounding.none
 
     def begin(self) -> None:
         """Make the buffers."""
         hidden, cell, recurrent, bias, *others = self.tensors
         batch, size = hidden.shape
-        parts = [rounded(each, self.bf16) for each in (*others[:1], recurrent)] if self.fed_size else None
-        self.matrix = rounded(recurrent, self.bf16) if parts is None else torch.cat(parts, 1)
-        self.factor = Factor(self.matrix)
+        parts = [rounded(each, self.rounding) for each in (*others[:1], recurrent)] if self.fed_size else None
+        self.matrix = rounded(recurrent, self.rounding) if parts is None else torch.cat(parts, 1)
+        self.factor = Factor(self.matrix, self.rounding)
         self.inputs = Stack.empty(hidden, self.steps, batch, self.fed_size + size, self.matrix.dtype)
         # views of all steps at once: a tensor's own indexing takes as long as a small kernel
         self._rows = self.inputs.steps.unbind(0)
@@ -72,8 +72,8 @@ class Layer(Part):
         self._projected: Sequence[Tensor | None] = [None] * self.steps
         if self._reads:
             words, weight = others[-2:]
-            self.words, self.word_matrix = rounded_rows(words, self.bf16), rounded(weight, self.bf16)
-            projected = times_transposed(self.words, self.word_matrix)[: self.steps * batch]
+            self.words, self.word_matrix = rounded_rows(words, self.rounding), rounded(weight, self.rounding)
+            projected = times_transposed(self.words, self.word_matrix, rounding=self.rounding)[: self.steps * batch]
             self._projected = projected.view(self.steps, batch, 4 * size).unbind(0)
         self.bias = bias
         self.gates = hidden.new_empty(self.steps, batch, 4 * size)
@@ -131,14 +131,16 @@ class Layer(Part):
         """Return the gradients."""
         dtype, factors = self.gates.dtype, self.factors.rows
         turned = flipped(factors)
-        of_fed, of_recurrent = outer(turned, self.inputs.rows).to(dtype).tensor_split([self.fed_size], 1)
+        of_fed, of_recurrent = outer(turned, self.inputs.rows, self.rounding).to(dtype).tensor_split([self.fed_size], 1)
         found = self.of_recurrent.to(dtype), self.of_cell, of_recurrent, sum_rows(factors).to(dtype)
         if self.fed_size:
             found += (of_fed,)
         if self._reads:
             words = self.tensors[-2]
-            of_words = times_transposed(factors, self.word_matrix.t())[: words.shape[:2].numel()].to(dtype)
-            found += (of_words.view(words.shape), outer(turned, self.words).to(dtype))
+            of_words = times_transposed(factors, self.word_matrix.t(), rounding=self.rounding)[
+                : words.shape[:2].numel()
+            ].to(dtype)
+            found += (of_words.view(words.shape), outer(turned, self.words, self.rounding).to(dtype))
         return found
 
 

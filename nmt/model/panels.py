@@ -13,7 +13,7 @@ Each number of a product is a sum in one order, whatever the rows beside it and 
 import torch
 from torch import Tensor
 
-from nmt.model import kernels
+from nmt.model.library import compiled, in_rows, multiplies_floats
 
 _WIDTH = 64
 # what is smaller than that squared is not worth it
@@ -28,7 +28,7 @@ def serves(matrix: Tensor) -> bool:
         and matrix.dim() == 2
         and min(matrix.shape) >= _LEAST
         and 1 in matrix.stride()
-        and kernels.multiplies_floats()
+        and multiplies_floats()
     )
 
 
@@ -42,12 +42,16 @@ class Panels:
     def __init__(self, matrix: Tensor) -> None:
         self.columns, depth = matrix.shape
         self._panels = matrix.new_empty(-(-self.columns // _WIDTH), depth, _WIDTH)
-        kernels.lay_out_floats(matrix, self._panels)
+        self._native = compiled()
+        given = matrix.data_ptr(), *matrix.stride(), *matrix.shape
+        self._native.lay_out_floats(*given, self._panels.data_ptr())
 
     def product(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given."""
         assert rows.shape[1] == self._panels.shape[1] and rows.dtype == torch.float32
         result = rows.new_empty(len(rows), self.columns) if into is None else into
         assert result.is_contiguous()
-        kernels.product_of_floats(rows if rows.stride(1) == 1 else rows.contiguous(), self._panels, result)
+        rows = in_rows(rows)
+        given = rows.data_ptr(), rows.stride(0), *rows.shape, self._panels.data_ptr()
+        self._native.product_of_floats(*given, self.columns, result.data_ptr())
         return result

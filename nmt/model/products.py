@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,23 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model import eight_bit, kernels, panels
+from nmt.model import eight_bit, kernels, panels, sixteen_bit
 from nmt.model.eight_bit import ByteMatrix
 from nmt.model.kernels import average, compare, flipped, lstm_forward
 from nmt.model.panels import Panels
+from nmt.model.sixteen_bit import ShortMatrix
 from nmt.sizes import rounded_up
 
-Layouts = dict[tuple[int | bool, ...], tuple[Sequence[Tensor], list[tuple[int, int, torch.dtype]], "_Fixed"]]
+Layouts = dict[tuple[Any, ...], tuple[Sequence[Tensor], list[tuple[int, int, torch.dtype]], "_Fixed"]]
 """What was laid out of a model's parameters for products without gradients; empty to begin with."""
+
+
+class Rounding(Enum):
+    """What the factors of a product are rounded to, where they are float32 and the product is large enough."""
+
+    none = "fp32"
+    bf16 = "bf16"
+    int16 = "int16"
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ class Arithmetic:
     """How products are computed.
 
     Attributes:
-        bf16: in bf16, else in the factors' own type.
+        rounding: what factors in float32 are rounded to.
         fast: with deferred gradients.
         search_int8: search takes weights of 8 bits where the processor multiplies them.
         int8: that is so here, since this is a search.
@@ -55,7 +65,7 @@ class Arithmetic:
             not seen); None: nothing is kept.
     """
 
-    bf16: bool = False
+    rounding: Rounding = Rounding.none
     fast: bool = True
     search_int8: bool = False
     int8: bool = False
@@ -64,16 +74,17 @@ class Arithmetic:
 
 # logits that exist at a time, where the best are chosen: on a CPU 8 MiB of float32, which are read again from the cache
 _LOGITS, _DEVICE_LOGITS = 2**21, 2**27
+_LONG = 4096
 _DEFAULT = Arithmetic()
 _ARITHMETIC: ContextVar[Arithmetic] = ContextVar("arithmetic", default=_DEFAULT)
 
 
 @contextmanager
 def arithmetic(
-    *, bf16: bool = False, fast: bool = True, search_int8: bool = False, prepared: Layouts | None = None
+    *, rounding: Rounding = Rounding.none, fast: bool = True, search_int8: bool = False, prepared: Layouts | None = None
 ) -> Iterator[None]:
     """Compute the products inside the ``with`` block as :class:`Arithmetic` says."""
-    with _in_force(Arithmetic(bf16=bf16, fast=fast, search_int8=search_int8, prepared=prepared)):
+    with _in_force(Arithmetic(rounding=rounding, fast=fast, search_int8=search_int8, prepared=prepared)):
         yield
 
 
@@ -124,13 +135,21 @@ def _has_blocks(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def rounded(tensor: Tensor, bf16: bool) -> Tensor:
-    """Return a float32 tensor in bf16 where asked to; others as they are."""
-    return tensor.to(torch.bfloat16) if bf16 and tensor.dtype == torch.float32 else tensor
+def rounded(tensor: Tensor, rounding: Rounding) -> Tensor:
+    """Return a float32 tensor in bf16 where asked to; others as they are: products round to 16 bits themselves."""
+    return tensor.to(torch.bfloat16) if rounding is Rounding.bf16 and tensor.dtype == torch.float32 else tensor
 
 
-def times_transposed(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute ``left @ right^T + bias`` ([n, k], [m, k], [m] -> [n, m]) without autograd, by the fastest product."""
+def times_transposed(
+    left: Tensor, right: Tensor, bias: Tensor | None = None, *, rounding: Rounding = Rounding.none
+) -> Tensor:
+    """Compute ``left @ right^T + bias`` ([n, k], [m, k], [m] -> [n, m]) without autograd, by the fastest product.
+
+    With ``rounding`` to 16 bits in those; what is in bf16 has been rounded before.
+    """
+    if rounding is Rounding.int16 and sixteen_bit.serves(right):
+        result = ShortMatrix(right).product(left)
+        return result if bias is None else result.add_(bias)
     if _ONEDNN_FLOAT32 and left.dtype == torch.float32 and left.device.type == "cpu" and left.numel() > 0:
         return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
     return functional.linear(left, right, bias)
@@ -151,34 +170,42 @@ class Factor:
 
     Args:
         matrix: in the type that products are made in.
+        rounding: what the products round to.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, rounding: Rounding) -> None:
         self.matrix = matrix
-        self._served = not _ONEDNN_FLOAT32 and panels.serves(matrix)
+        self._kind: type[Panels] | type[ShortMatrix] | None = None
+        if rounding is Rounding.int16 and sixteen_bit.serves(matrix):
+            self._kind = ShortMatrix
+        elif not _ONEDNN_FLOAT32 and panels.serves(matrix):
+            self._kind = Panels
 
     @cached_property
-    def _forward(self) -> Panels:
-        return Panels(self.matrix)
+    def _forward(self) -> Panels | ShortMatrix | None:
+        return None if self._kind is None else self._kind(self.matrix)
 
     @cached_property
-    def _back(self) -> Panels:
-        return Panels(self.matrix.t())
+    def _back(self) -> Panels | ShortMatrix | None:
+        # sums as long as a vocabulary are as fast by MKL, which wants no layout
+        if self._kind is None or (self._kind is Panels and len(self.matrix) > _LONG):
+            return None
+        return self._kind(self.matrix.t())
 
     def times_transposed(self, rows: Tensor) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m]."""
-        return self._forward.product(rows) if self._served else times_transposed(rows, self.matrix)
+        return times_transposed(rows, self.matrix) if self._forward is None else self._forward.product(rows)
 
     def write(self, into: Tensor, rows: Tensor) -> None:
         """Write ``rows @ matrix^T`` to a contiguous [n, m]."""
-        if self._served:
-            self._forward.product(rows, into)
-        else:
+        if self._forward is None:
             write_product(into, rows, self.matrix)
+        else:
+            self._forward.product(rows, into)
 
     def times(self, rows: Tensor) -> Tensor:
         """Return ``rows @ matrix``, [n, m] -> [n, k]."""
-        return self._back.product(rows) if self._served else times_transposed(rows, self.matrix.t())
+        return times_transposed(rows, self.matrix.t()) if self._back is None else self._back.product(rows)
 
 
 def _flat(tensor: Tensor) -> Tensor:
@@ -216,9 +243,9 @@ def empty_rows(like: Tensor, count: int, size: int, dtype: torch.dtype | None = 
     return rows
 
 
-def rounded_rows(inputs: Tensor, bf16: bool) -> Tensor:
+def rounded_rows(inputs: Tensor, rounding: Rounding) -> Tensor:
     """Return [.., k] as rows, in bf16 where asked to; what is rounded is followed by rows of zeros as in a stack."""
-    if not bf16 or inputs.dtype != torch.float32:
+    if rounding is not Rounding.bf16 or inputs.dtype != torch.float32:
         return _flat(inputs)
     count = inputs.numel() // inputs.shape[-1]
     rows = empty_rows(inputs, count, inputs.shape[-1], torch.bfloat16)
@@ -226,13 +253,13 @@ def rounded_rows(inputs: Tensor, bf16: bool) -> Tensor:
     return rows
 
 
-def outer(left: Tensor, right: Tensor) -> Tensor:
+def outer(left: Tensor, right: Tensor, rounding: Rounding) -> Tensor:
     """Return sum_i left_i right_i^T, the left as its transpose ([m, n], [n', k] -> [m, k]).
 
     Where one has more rows than the other, they are zeros. See :func:`nmt.model.kernels.flipped` for the transpose.
     """
     count = min(left.shape[1], len(right))
-    return times_transposed(left[:, :count], right[:count].t())
+    return times_transposed(left[:, :count], right[:count].t(), rounding=rounding)
 
 
 def sum_rows(rows: Tensor) -> Tensor:
@@ -244,12 +271,12 @@ class _Product(torch.autograd.Function):
     """``inputs @ weight^T + bias``: [.., k], [m, k], [m] or None -> [.., m]."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, bf16: bool) -> Tensor:
-        left, right = rounded_rows(inputs, bf16), rounded(weight, bf16)
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, rounding: Rounding) -> Tensor:
+        left, right = rounded_rows(inputs, rounding), rounded(weight, rounding)
         ctx.save_for_backward(left, right)
-        ctx.bf16 = bf16
+        ctx.rounding = rounding
         ctx.shape = inputs.shape
-        result = times_transposed(left, right)[: inputs.numel() // inputs.shape[-1]]
+        result = times_transposed(left, right, rounding=rounding)[: inputs.numel() // inputs.shape[-1]]
         result = result.to(inputs.dtype) if bias is None else torch.add(result, bias)
         return result.view(*inputs.shape[:-1], weight.shape[0])
 
@@ -257,12 +284,13 @@ class _Product(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         left, right = ctx.saved_tensors
-        dtype, gradient = gradients[0].dtype, rounded_rows(gradients[0], ctx.bf16)
+        dtype, gradient = gradients[0].dtype, rounded_rows(gradients[0], ctx.rounding)
         of_inputs = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_inputs = times_transposed(gradient, right.t())[: ctx.shape[:-1].numel()].to(dtype).view(ctx.shape)
+            of_inputs = times_transposed(gradient, right.t(), rounding=ctx.rounding)[: ctx.shape[:-1].numel()]
+            of_inputs = of_inputs.to(dtype).view(ctx.shape)
         if ctx.needs_input_grad[1]:
-            of_weight = outer(flipped(gradient), left).to(dtype)
+            of_weight = outer(flipped(gradient), left, ctx.rounding).to(dtype)
         if ctx.needs_input_grad[2]:
             of_bias = sum_rows(gradient).to(dtype)
         return of_inputs, of_weight, of_bias, None
@@ -274,8 +302,8 @@ def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     if settings.int8 and settings.prepared is not None and not torch.is_grad_enabled():
         return Operand(weight, bias)(inputs)
     if settings.fast:
-        return _Product.apply(inputs, weight, bias, settings.bf16)
-    if settings.bf16:
+        return _Product.apply(inputs, weight, bias, settings.rounding)
+    if settings.rounding is Rounding.bf16:
         result = functional.linear(inputs.bfloat16(), weight.bfloat16()).to(inputs.dtype)
     else:
         result = functional.linear(inputs, weight)
@@ -285,10 +313,10 @@ def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 class _Ledger:
     """What the steps of one recurrence note about one matrix: the rows that met it and the gradients they received."""
 
-    def __init__(self, matrix: Tensor, *, bf16: bool, transposed: bool) -> None:
-        self.matrix = rounded(matrix.detach(), bf16)
-        self.factor = Factor(self.matrix)
-        self.bf16 = bf16
+    def __init__(self, matrix: Tensor, *, rounding: Rounding, transposed: bool) -> None:
+        self.matrix = rounded(matrix.detach(), rounding)
+        self.factor = Factor(self.matrix, rounding)
+        self.rounding = rounding
         self.transposed = transposed
         self.inputs: list[Tensor] = []
         self.gradients: list[Tensor] = []
@@ -309,7 +337,7 @@ class _Ledger:
         left, right = (gradients, inputs) if self.transposed else (inputs, gradients)
         if self.matrix.dim() == 3:
             return torch.bmm(left.transpose(1, 2), right)
-        return times_transposed(left.t(), right.t())
+        return outer(left.t(), right, self.rounding)
 
 
 class _Anchor(torch.autograd.Function):
@@ -325,7 +353,7 @@ class _Anchor(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         total = ctx.ledger.total()
-        return (total.float() if total is not None and ctx.ledger.bf16 else total), None
+        return (total.float() if total is not None and ctx.ledger.rounding is Rounding.bf16 else total), None
 
 
 class _Step(torch.autograd.Function):
@@ -334,7 +362,7 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, anchor: Tensor, ledger: _Ledger) -> Tensor:
         batched = ledger.matrix.dim() == 3
-        rows = rounded(inputs if batched else _flat(inputs), ledger.bf16)
+        rows = rounded(inputs if batched else _flat(inputs), ledger.rounding)
         ctx.ledger, ctx.shape = ledger, inputs.shape
         ctx.save_for_backward(rows)
         result = ledger.apply(rows, transposed=ledger.transposed).to(inputs.dtype)
@@ -345,7 +373,7 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         ledger: _Ledger = ctx.ledger
         given = gradients[0] if ledger.matrix.dim() == 3 else _flat(gradients[0])
-        gradient = rounded(given, ledger.bf16)
+        gradient = rounded(given, ledger.rounding)
         ledger.inputs.append(ctx.saved_tensors[0])
         ledger.gradients.append(gradient)
         of_inputs = None
@@ -369,7 +397,7 @@ class _Fixed:
             self.bytes = ByteMatrix(matrix, self.bias, of_gates=of_gates)
             return
         self.rows, self.columns = matrix.shape
-        self.matrix = rounded(matrix, settings.bf16)
+        self.matrix = rounded(matrix, settings.rounding)
         self.in_blocks = matrix.device.type == "cpu" and matrix.numel() > 0 and _has_blocks(self.matrix.dtype)
         if self.in_blocks:
             self.matrix = torch.ops.mkldnn._reorder_linear_weight(self.matrix.contiguous(), None)
@@ -443,7 +471,7 @@ class Operand:
         settings, parts = current(), [matrix] if isinstance(matrix, Tensor) else list(matrix)
         self.bias = bias
         self.transposed = transposed
-        self._bf16 = settings.bf16 and parts[0].dim() == 2
+        self._rounding = settings.rounding if parts[0].dim() == 2 else Rounding.none
         self._ledger = self._fixed = self._places = None
         without = settings.fast and not torch.is_grad_enabled()
         of_sentences = without and parts[0].dim() == 3
@@ -452,12 +480,12 @@ class Operand:
         self._in_bf16 = of_sentences and settings.int8 and served
         if self._in_bf16:
             # read again at every step: half of it to bring from memory
-            parts = [rounded(parts[0], True).contiguous()]
+            parts = [rounded(parts[0], Rounding.bf16).contiguous()]
         elif without and not of_sentences:
             self._fixed = _prepared(parts, bias, settings, transposed=transposed, of_gates=of_gates)
         self._parts = parts
         if settings.fast and torch.is_grad_enabled():
-            self._ledger = _Ledger(self.matrix, bf16=self._bf16, transposed=transposed)
+            self._ledger = _Ledger(self.matrix, rounding=self._rounding, transposed=transposed)
             self._anchor = _Anchor.apply(self.matrix, self._ledger)
 
     @cached_property
@@ -502,7 +530,7 @@ class Operand:
         if self._in_bf16:
             return (compare if self.transposed else average)(rows, self._parts[0], self._places)
         matrix = self.matrix.transpose(-1, -2) if self.transposed else self.matrix
-        if self._bf16:
+        if self._rounding is Rounding.bf16:
             return (rows.bfloat16() @ matrix.bfloat16()).to(rows.dtype)
         return rows @ matrix
 
@@ -529,7 +557,7 @@ def _prepared(
     kept = settings.prepared
     if not all(isinstance(each, nn.Parameter) and not each.is_inference() for each in given):
         kept = None
-    key = (*(id(each) for each in given), len(parts), settings.bf16, settings.int8, transposed, of_gates)
+    key = (*(id(each) for each in given), len(parts), settings.rounding, settings.int8, transposed, of_gates)
     states = [] if kept is None else [(each._version, each.data_ptr(), each.dtype) for each in given]
     if kept is not None and key in kept and kept[key][1] == states:
         return kept[key][2]

@@ -45,7 +45,7 @@ from nmt.model.kernels import (
     squash_back,
 )
 from nmt.model.layer import Layer, Part, by_step, in_rows
-from nmt.model.products import Factor, Stack, outer, rounded, rounded_rows, times_transposed
+from nmt.model.products import Factor, Rounding, Stack, outer, rounded, rounded_rows, times_transposed
 
 Mask = Tensor | None
 """Dropout's factors [T or 1, B, D]; None: none."""
@@ -109,17 +109,17 @@ class AdditiveSteps(StepScore):
         weight: W [A, H].
         vector: v [A].
         steps: T.
-        bf16: the product in bf16.
+        rounding: of the factors.
     """
 
-    def __init__(self, keys: Tensor, weight: Tensor, vector: Tensor, steps: int, *, bf16: bool) -> None:
-        self.tensors, self.steps, self.bf16 = (keys, weight, vector), steps, bf16
+    def __init__(self, keys: Tensor, weight: Tensor, vector: Tensor, steps: int, *, rounding: Rounding) -> None:
+        self.tensors, self.steps, self.rounding = (keys, weight, vector), steps, rounding
 
     def begin(self) -> None:
         """Make the buffers."""
         keys, weight, self.vector = self.tensors
-        self.keys, self.matrix = keys.contiguous(), rounded(weight, self.bf16)
-        self.factor = Factor(self.matrix)
+        self.keys, self.matrix = keys.contiguous(), rounded(weight, self.rounding)
+        self.factor = Factor(self.matrix, self.rounding)
         self.products: list[Tensor] = []
 
     def begin_back(self) -> None:
@@ -130,7 +130,7 @@ class AdditiveSteps(StepScore):
 
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return scores [B, S]."""
-        self.products.append(self.factor.times_transposed(rounded(query, self.bf16)))
+        self.products.append(self.factor.times_transposed(rounded(query, self.rounding)))
         return additive(self.products[t], self.keys, self.vector)
 
     def back(self, t: int, of_scores: Tensor) -> Tensor:
@@ -142,7 +142,9 @@ class AdditiveSteps(StepScore):
 
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of K, W, v."""
-        of_weight = outer(flipped(self.of_products.rows), rounded_rows(queries, self.bf16)).to(queries.dtype)
+        of_weight = outer(flipped(self.of_products.rows), rounded_rows(queries, self.rounding), self.rounding).to(
+            queries.dtype
+        )
         return self.of_keys, of_weight, self.of_vector
 
 
@@ -152,31 +154,33 @@ class LocationSteps(StepScore):
     Args:
         weight: W [L, H].
         positions: S.
-        bf16: the product in bf16.
+        rounding: of the factors.
     """
 
-    def __init__(self, weight: Tensor, positions: int, *, bf16: bool) -> None:
-        self.tensors, self.positions, self.bf16 = (weight,), positions, bf16
+    def __init__(self, weight: Tensor, positions: int, *, rounding: Rounding) -> None:
+        self.tensors, self.positions, self.rounding = (weight,), positions, rounding
 
     def begin(self) -> None:
         """Round the rows that are used."""
-        self.matrix = rounded(self.tensors[0][: self.positions], self.bf16)
+        self.matrix = rounded(self.tensors[0][: self.positions], self.rounding)
 
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return scores [B, S]."""
         scores = query.new_full((len(query), self.positions), float("-inf"))
-        scores[:, : len(self.matrix)] = times_transposed(rounded(query, self.bf16), self.matrix)
+        scores[:, : len(self.matrix)] = times_transposed(rounded(query, self.rounding), self.matrix)
         return scores
 
     def back(self, t: int, of_scores: Tensor) -> Tensor:
         """Return the query's gradient."""
-        known = rounded(of_scores[:, : len(self.matrix)], self.bf16)
+        known = rounded(of_scores[:, : len(self.matrix)], self.rounding)
         return times_transposed(known, self.matrix.t()).to(of_scores.dtype)
 
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor]:
         """Return the gradient of W."""
         known = of_scores[..., : len(self.matrix)]
-        of_rows = outer(flipped(rounded_rows(known, self.bf16)), rounded_rows(queries, self.bf16))
+        of_rows = outer(
+            flipped(rounded_rows(known, self.rounding)), rounded_rows(queries, self.rounding), self.rounding
+        )
         of_weight = torch.zeros_like(self.tensors[0])
         of_weight[: len(of_rows)] = of_rows
         return (of_weight,)
@@ -245,17 +249,17 @@ class Read(Part):
         first: the readout before the first, [B, F].
         mask: of dropout.
         steps: T.
-        bf16: the product in bf16.
+        rounding: of the factors.
     """
 
-    def __init__(self, weight: Tensor, first: Tensor, mask: Mask, steps: int, *, bf16: bool) -> None:
-        self.tensors, self.mask, self.steps, self.bf16 = (weight, first), mask, steps, bf16
+    def __init__(self, weight: Tensor, first: Tensor, mask: Mask, steps: int, *, rounding: Rounding) -> None:
+        self.tensors, self.mask, self.steps, self.rounding = (weight, first), mask, steps, rounding
 
     def begin(self) -> None:
         """Make the buffers."""
         weight, first = self.tensors
-        self.matrix = rounded(weight, self.bf16)
-        self.factor = Factor(self.matrix)
+        self.matrix = rounded(weight, self.rounding)
+        self.factor = Factor(self.matrix, self.rounding)
         self.inputs = Stack.empty(self.matrix, self.steps, len(first), weight.shape[1])
         self.plain = first.new_empty(self.steps, *first.shape)
         self.readouts = self.plain if self.mask is None else torch.empty_like(self.plain)
@@ -288,7 +292,7 @@ class Read(Part):
     def gradients(self) -> tuple[Tensor, Tensor]:
         """Return the gradients of W_c and of the readout before the first."""
         dtype = self.plain.dtype
-        return outer(flipped(self.of_sums.rows), self.inputs.rows).to(dtype), self._of_first.to(dtype)
+        return outer(flipped(self.of_sums.rows), self.inputs.rows, self.rounding).to(dtype), self._of_first.to(dtype)
 
 
 class Unrolled(ABC):

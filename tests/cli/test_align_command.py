@@ -142,7 +142,7 @@ def test_arguments_that_are_refused(nmt, run, files, tmp_path):
 
 
 def test_a_run_that_searches_with_bytes_is_aligned_where_nothing_multiplies_them(nmt, run, monkeypatch, tmp_path):
-    monkeypatch.setattr("nmt.assemble.multiplies_bytes", lambda: False)
+    monkeypatch.setattr("nmt.assemble.multiplies_integers", lambda: False)
     config = run.config.read_text()
     assert "weights: auto" in config
     run.config.write_text(config.replace("weights: auto", "weights: int8"))

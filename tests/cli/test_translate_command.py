@@ -57,14 +57,14 @@ def test_weights_of_search_are_those_asked_for(nmt, run, monkeypatch):
         return translate_lines(*positional, **options)
 
     monkeypatch.setattr("nmt.cli.translate.translate_lines", spied)
-    monkeypatch.setattr("nmt.assemble.multiplies_bytes", lambda: True)
+    monkeypatch.setattr("nmt.assemble.multiplies_integers", lambda: True)
     # the run says precision=fp32
     for arguments in ([], ["--weights", "float"], ["--weights", "auto"]):
         assert nmt("translate", run.path, *arguments, given=TEXT).code == 0
     assert seen == [False, False, False]
     assert nmt("translate", run.path, "--weights", "int8", given=TEXT).code == 0
     assert seen[3:] == [True]
-    monkeypatch.setattr("nmt.assemble.multiplies_bytes", lambda: False)
+    monkeypatch.setattr("nmt.assemble.multiplies_integers", lambda: False)
     refused = nmt("translate", run.path, "--weights", "int8", given=TEXT)
     assert refused.code == 2 and "search.weights=int8 (--weights) is for CPUs with AVX-512 VNNI" in refused.err
     assert nmt("translate", run.path, "--weights", "int4", given=TEXT).code == 2

@@ -7,7 +7,7 @@ from numpy_model import array, cell
 from reference import recurrent
 from toys import CELLS, close, random, randomised
 
-from nmt.model import arithmetic
+from nmt.model import Rounding, arithmetic
 from nmt.model.cells import LSTMCell, _LSTMUpdate, make_cell
 from nmt.model.layer import Layer, run_side_by_side
 
@@ -132,7 +132,7 @@ def run_sequences(*tensors):
     layers = []
     for start in range(0, len(tensors), 6):
         *state, inputs, weight, recurrent, bias = tensors[start : start + 6]
-        layers.append(Layer(state, recurrent, bias, fed=None, words=(inputs, weight), steps=3, bf16=False))
+        layers.append(Layer(state, recurrent, bias, fed=None, words=(inputs, weight), steps=3, rounding=Rounding.none))
     return [part for found in run_side_by_side(layers) for part in found]
 
 
@@ -156,7 +156,7 @@ def test_a_sequence_is_the_same_without_gradients(kind, layer_norm, feed_size, b
     module = make(kind, layer_norm, feed_size=feed_size)
     inputs, state = random(T, B, INPUT), make_state(module)
     feeds = random(T, B, FEED, seed=5) if feed_size else None
-    with arithmetic(bf16=bf16):
+    with arithmetic(rounding=Rounding.bf16 if bf16 else Rounding.none):
         expected_hidden, expected_others = module.run(inputs, state, feeds)
         with torch.no_grad():
             hidden, others = module.run(inputs, state, feeds)
@@ -197,7 +197,7 @@ def test_bf16_is_close(fast):
     module = make("lstm", layer_norm=False).float()
     inputs, state = random(T, B, INPUT).float(), tuple(part.float() for part in make_state(module))
     exact, _ = module.run(inputs, state)
-    with arithmetic(bf16=True, fast=fast):
+    with arithmetic(rounding=Rounding.bf16, fast=fast):
         rounded, _ = module.run(inputs, state)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).abs().max() < 0.05

@@ -28,7 +28,7 @@ from toys import (
 
 from nmt.data.batches import Batch
 from nmt.data.vocabulary import BOS
-from nmt.model import TranslationModel, arithmetic
+from nmt.model import Rounding, TranslationModel, arithmetic
 from nmt.model.attention import Alignment, LocalPredictive, Monotonic, NoAlignment
 from nmt.model.encoder import mask_from_lengths
 from nmt.training.loss import batch_loss
@@ -267,7 +267,7 @@ def test_bf16_is_close_to_fp32(variant, cell, fast):
     model = randomised(toy_model(*variant, cell=cell), size=0.4).float()
     batch = batch_for(model)
     whole, expected = decode(model, batch), gradients(model, batch)
-    with arithmetic(bf16=True, fast=fast):
+    with arithmetic(rounding=Rounding.bf16, fast=fast):
         coarse, found = decode(model, batch), gradients(model, batch)
     # what reads the likeliest position alone may read another one where two are nearly alike
     same = (coarse.weights - whole.weights).abs().amax(-1) < 0.5

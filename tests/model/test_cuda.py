@@ -27,7 +27,7 @@ from nmt.data import WordTrainer
 from nmt.data.batches import EncodedPairs
 from nmt.data.vocabulary import SPECIAL_PIECES
 from nmt.evaluation import translate_lines
-from nmt.model import arithmetic
+from nmt.model import Rounding, arithmetic
 from nmt.search import SearchOptions
 
 pytestmark = pytest.mark.gpu
@@ -87,7 +87,7 @@ def test_bf16_is_close_to_float32(cuda, variant, cell, fast):
     model = randomised(toy_model(*variant, cell=cell), size=0.4).to(cuda).to(torch.float32)
     batch = batch_for(model).to(cuda)
     expected = on_cpu(gradients(model, batch))
-    found = in_arithmetic(model, batch, bf16=True, fast=fast)
+    found = in_arithmetic(model, batch, rounding=Rounding.bf16, fast=fast)
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
     assert 0 < abs(found["nll"] - expected["nll"]) / batch.target_tokens < 0.1
     assert torch.cosine_similarity(direction(found), direction(expected), dim=0) > 0.99

@@ -7,13 +7,14 @@ from reference import eight_bit as reference
 from toys import SOURCE_SIZE, close, configuration, toy_batch
 
 from nmt.assemble import build_model
-from nmt.model import arithmetic, eight_bit, kernels, searching
+from nmt.model import arithmetic, eight_bit, searching
 from nmt.model.eight_bit import ByteMatrix
+from nmt.model.library import multiplies_integers
 from nmt.model.products import Operand
 from nmt.search import SearchOptions, search
 
 pytestmark = pytest.mark.skipif(
-    not kernels.multiplies_bytes(), reason="no AVX-512 VNNI, or nmt/model/eight_bit.c is not compiled here"
+    not multiplies_integers(), reason="no AVX-512 VNNI, or nmt/model/eight_bit.c is not compiled here"
 )
 # rows of a tile or less, of several tiles and some more
 COUNTS = [1, 5, 6, 7, 23]

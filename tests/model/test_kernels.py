@@ -3,9 +3,6 @@
 Without a GPU its functions are read by Triton's interpreter, on the CPU.
 """
 
-import shutil
-import subprocess
-import zlib
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import pytest
 import torch
 from toys import close, new_model, toy_batch
 
-from nmt.model import arithmetic, kernels
+from nmt.model import Rounding, arithmetic, kernels
 from nmt.model.attention.base import masked_softmax
 from nmt.training.loss import batch_loss
 
@@ -440,7 +437,7 @@ def assert_learns_the_same(way, preset, layers, *, bf16, near):
         dropout = ["decoder.dropout=0.3", "encoder.dropout=0.2"]
         model = new_model(f"attention={preset}", *dropout, *sizes, *layers).train()
         assert next(model.parameters()).dtype == torch.float32
-        with arithmetic(bf16=bf16):
+        with arithmetic(rounding=Rounding.bf16 if bf16 else Rounding.none):
             loss = batch_loss(model, batch, 0.1).loss
             loss.backward()
         return [loss.detach(), *(each.grad for each in model.parameters() if each.grad is not None)]
@@ -473,50 +470,6 @@ def test_choose(low, size, count):
 def test_choose_takes_no_piece_twice():
     found = kernels.choose(torch.zeros(B, 70), torch.zeros(70), 70, torch.empty(0, dtype=torch.long))
     assert all(sorted(row.tolist()) == list(range(70)) for row in found[1])
-
-
-@pytest.fixture
-def looked_for_in(only_c, tmp_path):
-    """A folder where the library and its source are looked for, with copies of both."""
-    folder = Path(kernels.__file__).parent
-    (found,) = folder.glob("_kernels*")
-    shutil.copy(found, tmp_path)
-    for name in kernels._SOURCES:
-        shutil.copy(folder / name, tmp_path)
-    only_c.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
-    return tmp_path
-
-
-@pytest.mark.parametrize("name", kernels._SOURCES)
-def test_a_library_of_another_source_is_not_used(looked_for_in, caplog, name):
-    find = kernels.library.__wrapped__
-    assert find() is not None
-    with (looked_for_in / name).open("a") as source:
-        source.write("/* changed */")
-    with caplog.at_level("INFO"):
-        assert find() is None
-    assert "pip install it where there is a C compiler" in caplog.text
-    (looked_for_in / name).unlink()
-    assert find() is not None, "a wheel has no source"
-
-
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
-def test_a_processor_that_does_not_multiply_bytes_has_all_else(looked_for_in):
-    (path,) = looked_for_in.glob("_kernels*")
-    path.unlink()
-    checksum = zlib.crc32(b"".join((looked_for_in / name).read_bytes() for name in kernels._SOURCES))
-    sources = [looked_for_in / name for name in kernels._SOURCES[1:]]
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-fopenmp", f"-DCHECKSUM={checksum}", *sources, "-o", path]
-    subprocess.run(command, check=True)
-    found = kernels.library.__wrapped__()
-    assert found is not None and not found.multiplies_bytes()
-    assert not hasattr(found, "product_of_bytes") and found.compare_float
-
-
-def test_what_is_no_library_is_not_used(looked_for_in):
-    (path,) = looked_for_in.glob("_kernels*")
-    path.write_bytes(b"nothing")
-    assert kernels.library.__wrapped__() is None
 
 
 @pytest.mark.usefixtures("way")

@@ -9,7 +9,7 @@ from reference.loss import Loss, log_softmax, sentence_loss
 from toys import H, assert_same, close, gradients, new_model, padded, toy_batch, toy_model
 
 from nmt.errors import ConfigError
-from nmt.model import arithmetic
+from nmt.model import Rounding, arithmetic
 from nmt.model.prediction import MarginalPrediction, marginal
 from nmt.training.loss import batch_loss
 
@@ -147,7 +147,7 @@ def test_readouts_made_again_are_those_of_before(monkeypatch, fast, dropout):
         monkeypatch.setattr(marginal, "_KEPT", kept)
         model.zero_grad()
         torch.manual_seed(5)
-        with arithmetic(bf16=True, fast=fast):
+        with arithmetic(rounding=Rounding.bf16, fast=fast):
             loss = batch_loss(model, batch, 0.1).loss
         loss.backward()
         found.append({name: each.grad for name, each in model.named_parameters()})

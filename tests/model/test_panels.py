@@ -4,12 +4,13 @@ import pytest
 import torch
 from toys import close
 
-from nmt.model import kernels, panels, products
+from nmt.model import panels, products
 from nmt.model.cells import LSTMCell
+from nmt.model.library import multiplies_floats
 from nmt.model.panels import Panels
-from nmt.model.products import Factor
+from nmt.model.products import Factor, Rounding
 
-pytestmark = pytest.mark.skipif(not kernels.multiplies_floats(), reason="this processor has no AVX-512")
+pytestmark = pytest.mark.skipif(not multiplies_floats(), reason="this processor has no AVX-512")
 
 
 def noise(*shape, seed=0):
@@ -86,7 +87,7 @@ def test_a_factor_multiplies_from_both_sides(monkeypatch, served):
     if not served:
         monkeypatch.setattr(panels, "serves", lambda matrix: False)
     matrix, rows, others = noise(130, 70), noise(33, 70, seed=1), noise(33, 130, seed=2)
-    factor, into = Factor(matrix), torch.empty(33, 130)
+    factor, into = Factor(matrix, Rounding.none), torch.empty(33, 130)
     factor.write(into, rows)
     for found in (factor.times_transposed(rows), into):
         assert found.numpy() == close((rows.double() @ matrix.double().t()), 1e-4)

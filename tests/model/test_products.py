@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 from toys import close, random
 
-from nmt.model import arithmetic, products
+from nmt.model import Rounding, arithmetic, products
 from nmt.model.products import Linear, Operand, _Product, current, product, times_transposed
 
 N, K, M, B, Q, S = 5, 7, 3, 2, 11, 13
@@ -11,13 +11,13 @@ WITH_ONEDNN = pytest.mark.skipif(not products._ONEDNN, reason="this torch has no
 
 
 def test_arithmetic_ends_with_its_block():
-    assert (current().bf16, current().fast) == (False, True)
-    with pytest.raises(KeyError), arithmetic(bf16=True, fast=False):
+    assert (current().rounding, current().fast) == (Rounding.none, True)
+    with pytest.raises(KeyError), arithmetic(rounding=Rounding.bf16, fast=False):
         with arithmetic(fast=True):
-            assert (current().bf16, current().fast) == (False, True)
-        assert (current().bf16, current().fast) == (True, False)
+            assert (current().rounding, current().fast) == (Rounding.none, True)
+        assert (current().rounding, current().fast) == (Rounding.bf16, False)
         raise KeyError
-    assert (current().bf16, current().fast) == (False, True)
+    assert (current().rounding, current().fast) == (Rounding.none, True)
 
 
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
@@ -48,15 +48,15 @@ def test_linear_equals_torch(bias, fast):
 def test_product_gradient():
     inputs, weight = random(B, N, K).requires_grad_(), random(M, K, seed=1).requires_grad_()
     bias = random(M, seed=2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda *given: _Product.apply(*given, False), (inputs, weight, bias))
-    assert torch.autograd.gradcheck(lambda *given: _Product.apply(*given, None, False), (inputs, weight))
+    assert torch.autograd.gradcheck(lambda *given: _Product.apply(*given, Rounding.none), (inputs, weight, bias))
+    assert torch.autograd.gradcheck(lambda *given: _Product.apply(*given, None, Rounding.none), (inputs, weight))
 
 
 def test_a_bias_has_the_sum_of_gradients_in_bf16_too():
     inputs, weight = random(N, B, K).float().transpose(0, 1).requires_grad_(), random(M, K, seed=1).float()
     bias = random(M, seed=2).float().requires_grad_()
     given = random(B, N, M, seed=3).float()
-    with arithmetic(bf16=True):
+    with arithmetic(rounding=Rounding.bf16):
         found = product(inputs, weight, bias)
         found.backward(given)
     assert found.detach().numpy() == close(inputs.detach() @ weight.t() + bias.detach(), 0.1)
@@ -149,7 +149,7 @@ def test_selected_sentences(transposed, fast):
 def test_bf16_rounds_products_and_keeps_types(fast):
     inputs, weight = random(B, Q, K).float().requires_grad_(), random(M, K, seed=1).float().requires_grad_()
     exact = inputs.double() @ weight.double().t()
-    with arithmetic(bf16=True, fast=fast):
+    with arithmetic(rounding=Rounding.bf16, fast=fast):
         for result in (product(inputs, weight), Operand(weight)(inputs)):
             inputs.grad = weight.grad = None
             result.sum().backward()
@@ -161,11 +161,11 @@ def test_bf16_rounds_products_and_keeps_types(fast):
 @pytest.mark.parametrize("fast", [True, False])
 def test_keys_and_values_stay_in_their_own_type(fast):
     keys, rows = random(B, S, K).float(), random(B, Q, K, seed=1).float()
-    with arithmetic(bf16=True, fast=fast):
+    with arithmetic(rounding=Rounding.bf16, fast=fast):
         found = Operand(keys)(rows)
     assert found.numpy() == close(rows @ keys.transpose(1, 2), 1e-5)
 
 
 def test_double_precision_stays_double():
-    with arithmetic(bf16=True):
+    with arithmetic(rounding=Rounding.bf16):
         assert product(random(N, K), random(M, K)).numpy() == close(random(N, K) @ random(M, K).t())

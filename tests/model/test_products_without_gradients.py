@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nmt.model import arithmetic
+from nmt.model import Rounding, arithmetic
 from nmt.model.products import Operand
 
 ROWS = [(1, 1), (3, 5), (0, 2)]
@@ -40,7 +40,7 @@ def test_in_bf16_only_factors_and_result_are_rounded(library):
     torch.manual_seed(2)
     matrix, bias, rows = torch.randn(17, 64), torch.randn(17), torch.randn(2, 3, 64)
     exact = rows.bfloat16().double() @ matrix.bfloat16().double().t() + bias.double()
-    with torch.inference_mode(), arithmetic(bf16=True):
+    with torch.inference_mode(), arithmetic(rounding=Rounding.bf16):
         found = Operand(matrix, bias)(rows)
     assert found.dtype == torch.float32
     # the result and the sum with the bias are rounded once each at most

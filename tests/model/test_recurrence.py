@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import assert_same, batch_for, close, new_model, random, toy_model
 
-from nmt.model import arithmetic
+from nmt.model import Rounding, arithmetic
 from nmt.model.decoder import Decoder
 from nmt.model.dropout import dropout
 from nmt.model.recurrence import Unrolled
@@ -169,7 +169,7 @@ def test_bf16_is_near(variant, unrolled):
     model = toy_model(*variant).float()
     batch = batch_for(model)
     exact = compared(model, batch, {"readouts"})
-    with arithmetic(bf16=True):
+    with arithmetic(rounding=Rounding.bf16):
         coarse = compared(model, batch, {"readouts"})
     assert len(unrolled) == 2
     assert coarse[0]["readouts"].dtype == torch.float32
@@ -257,7 +257,7 @@ def test_double_precision_stays_double_where_bf16_is_asked_for():
     model = toy_model("attention=luong_concat")
     batch = batch_for(model)
     exact = compared(model, batch)
-    with arithmetic(bf16=True):
+    with arithmetic(rounding=Rounding.bf16):
         for one, other in zip(compared(model, batch), exact, strict=True):
             assert_same(one, other)
 

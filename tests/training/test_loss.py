@@ -7,7 +7,7 @@ from reference import loss as reference
 from torch.nn import functional
 
 from nmt.data.batches import Batch, EncodedPairs
-from nmt.model import arithmetic, cross_entropy, kernels
+from nmt.model import Rounding, arithmetic, cross_entropy, kernels
 from nmt.model.cross_entropy import _CHUNK, _LinearCrossEntropy, linear_cross_entropy, token_log_probs
 from nmt.model.decoder import Decoded
 from nmt.model.prediction import VocabularyPrediction
@@ -174,7 +174,7 @@ def test_blocks_make_no_difference(rows, monkeypatch):
 def test_gradient(smoothing):
     *given, targets = tensors(7)
     assert torch.autograd.gradcheck(
-        lambda *each: _LinearCrossEntropy.apply(*each, targets, None, smoothing, False, True)[0], given
+        lambda *each: _LinearCrossEntropy.apply(*each, targets, None, smoothing, Rounding.none, True)[0], given
     )
 
 
@@ -200,12 +200,11 @@ def test_without_gradients_none_are_computed(monkeypatch):
         real = getattr(owner, name)
         monkeypatch.setattr(owner, name, lambda *given: products.append(name) or real(*given))
 
-    counted(cross_entropy.Factor, "write")
-    for name in ("times_transposed", "outer"):
-        counted(cross_entropy, name)
+    for owner, name in ((cross_entropy.Factor, "write"), (cross_entropy.Factor, "times"), (cross_entropy, "outer")):
+        counted(owner, name)
     *given, targets = tensors(7)
     linear_cross_entropy(*given, targets, 0.1)
-    assert products == ["write", "times_transposed", "outer"], "logits, gradients of readouts and of weight"
+    assert products == ["write", "times", "outer"], "logits, gradients of readouts and of weight"
     products.clear()
     with torch.no_grad():
         linear_cross_entropy(*given, targets, 0.1)
@@ -224,7 +223,7 @@ def test_extreme_logits_stay_finite():
 def test_bf16_is_close_and_keeps_types():
     *given, targets = tensors(2 * _CHUNK + 17, torch.float32)
     exact, nll = linear_cross_entropy(*given, targets, 0.1)
-    with arithmetic(bf16=True):
+    with arithmetic(rounding=Rounding.bf16):
         rounded, rounded_nll = linear_cross_entropy(*given, targets, 0.1)
     rounded.backward()
     assert rounded.item() != exact.item()
@@ -265,7 +264,7 @@ def test_chunks_of_nothing_but_padding(monkeypatch, tokens, vocabulary, library)
     weight = torch.randn(vocabulary, 8, generator=generator).requires_grad_()
     bias = torch.zeros(vocabulary, requires_grad=True)
     targets = torch.randint(vocabulary, (tokens,), generator=generator)
-    with arithmetic(bf16=True):
+    with arithmetic(rounding=Rounding.bf16):
         loss, nll = linear_cross_entropy(readouts, weight, bias, targets, 0.0)
         loss.backward()
         with torch.no_grad():

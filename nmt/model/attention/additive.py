@@ -43,7 +43,7 @@ class AdditiveScore(Score):
     def by_hand(self, keys: Keys, steps: int) -> AdditiveSteps:
         """Return the score with a derivative written by hand."""
         assert isinstance(keys.sentences, Tensor)
-        return AdditiveSteps(keys.sentences, self.query.weight, self.vector, steps, bf16=current().bf16)
+        return AdditiveSteps(keys.sentences, self.query.weight, self.vector, steps, rounding=current().rounding)
 
     def forward(self, query: Tensor, keys: Keys) -> Tensor:
         """Return scores [B, Q, S]."""

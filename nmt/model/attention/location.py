@@ -37,7 +37,7 @@ class LocationScore(Score):
     def by_hand(self, keys: Keys, steps: int) -> LocationSteps:
         """Return the score with a derivative written by hand."""
         assert isinstance(keys.sentences, Tensor)
-        return LocationSteps(self.rows.weight, keys.sentences.shape[1], bf16=current().bf16)
+        return LocationSteps(self.rows.weight, keys.sentences.shape[1], rounding=current().rounding)
 
     def forward(self, query: Tensor, keys: Keys) -> Tensor:
         """Return scores [B, Q, S], minus infinity beyond ``max_positions``."""

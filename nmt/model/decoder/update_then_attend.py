@@ -49,11 +49,11 @@ class UpdateThenAttend(Decoder):
         return self._by_steps(embedded, state) if parts is None else self._by_hand(embedded, state, parts)
 
     def _by_hand(self, embedded: Tensor, state: DecoderState, parts: dict[str, Any]) -> Decoded:
-        weight, bf16 = self.readout.by_hand(), parts["layers"][0].bf16
+        weight, rounding = self.readout.by_hand(), parts["layers"][0].rounding
         assert weight is not None and state.feed is not None
         steps, first = embedded.shape[1], state.feed.squeeze(1)
         mask = self.dropout.factors(first, steps)
-        found = run(FedReadouts(**parts, read=Read(weight, first, mask, steps, bf16=bf16)))
+        found = run(FedReadouts(**parts, read=Read(weight, first, mask, steps, rounding=rounding)))
         readouts, states, contexts, weights = (part.transpose(0, 1) for part in found[:4])
         after = self._after(state, found[4:], steps, top=states[:, -1:], feed=readouts[:, -1:])
         return Decoded(readouts, states, embedded, Attended(contexts, weights, state.attention), after)

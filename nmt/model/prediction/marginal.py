@@ -182,6 +182,6 @@ def _without_keeping(function: _ReadRows) -> _ReadRows:
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         # the backward pass may be outside today's `with arithmetic`, in a thread of its own
-        return nullcontext(), arithmetic(bf16=settings.bf16, fast=settings.fast)
+        return nullcontext(), arithmetic(rounding=settings.rounding, fast=settings.fast)
 
     return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)

@@ -1,0 +1,320 @@
+/* Products in 16 bits; sixteen_bit.py says what they compute and calls them.
+ *
+ * A line is a row of the left factor, or of the matrix, which gives a column of a product; a segment of it, of 512 places, has a
+ * scale of its own. A pair is two of its places side by side, which the processor multiplies at once by another pair. Lines of the
+ * matrix lie as panels, [pair][32], those of the other factor as [pair] each. A tile of 14 rows and 32 columns stays in 28 registers:
+ * it reads little for each product, and no instruction does anything but multiply, save two in thirty. */
+
+#include "kernels.h"
+
+#ifdef __AVX512VNNI__
+
+#include <immintrin.h>
+
+/* columns of a panel */
+#define WIDTH 32
+/* places of a segment, and their pairs */
+#define SEGMENT 512
+#define PAIRS (SEGMENT / 2)
+/* rows of a tile */
+#define ROWS 14
+/* of a thread's share of many rows: their segment, and a panel's, fit into the caches of the second and the first level */
+#define HEIGHT 128
+/* up to so many rows are shared by the threads, each of which takes some of the columns */
+#define FEW 320
+/* so many shares are enough for threads that are not equally fast */
+#define SHARES 8
+/* the norm of a segment in 16 bits, whose square fits into 32 */
+#define NORM 32000.0f
+/* lines that are read at a time where they lie across memory */
+#define ACROSS 64
+
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
+/* pairs in so many places, in whole vectors */
+static inline int64_t pairs_of(int64_t depth) { return parts_of(depth, 32) * 16; }
+static inline __mmask16 first_of(int64_t count) { return count >= 16 ? 0xffff : count > 0 ? (1 << count) - 1 : 0; }
+
+/* What a number of 16 bits stands for, and what makes one of another number, where the sum of squares is given. What is next to
+ * nothing counts as that; what is no number, or infinite, makes a scale that is none. */
+static inline float scale_of(float squares) {
+    float norm = sqrtf(squares);
+    return norm <= NOTHING ? 0 : norm / NORM;
+}
+static inline float factor_of(float squares) {
+    float norm = sqrtf(squares);
+    return norm <= NOTHING ? 0 : NORM / norm;
+}
+
+/* 16 vectors of 16 pairs turned, `stride` apart */
+static ALONE void turn(const __m512i *given, int32_t *into, int64_t stride) {
+    __m512i r[16], t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(given[i], given[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(given[i], given[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + 2 + j]);
+            r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + 2 + j]);
+        }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
+        t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
+        t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
+        t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm512_storeu_si512(into + i * stride, _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88));
+        _mm512_storeu_si512(into + (4 + i) * stride, _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88));
+        _mm512_storeu_si512(into + (8 + i) * stride, _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd));
+        _mm512_storeu_si512(into + (12 + i) * stride, _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd));
+    }
+}
+
+static inline __m512i whole(__m512 values, __m512 factor) { return _mm512_cvtps_epi32(_mm512_mul_ps(values, factor)); }
+
+/* up to 32 places of a line as 16 pairs */
+static inline __m512i narrowed(const float *places, int64_t depth, __m512 factor) {
+    __mmask16 low = first_of(depth), high = first_of(depth - 16);
+    __m512i u = whole(_mm512_maskz_loadu_ps(low, places), factor), v = whole(_mm512_maskz_loadu_ps(high, places + 16), factor);
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), _mm512_packs_epi32(u, v));
+}
+
+static inline float squares_of(const float *places, int64_t depth) {
+    __m512 even = _mm512_setzero_ps(), odd = even;
+    for (int64_t k = 0; k < depth; k += 32) {
+        __m512 u = _mm512_maskz_loadu_ps(first_of(depth - k), places + k);
+        __m512 v = _mm512_maskz_loadu_ps(first_of(depth - k - 16), places + k + 16);
+        even = _mm512_fmadd_ps(u, u, even), odd = _mm512_fmadd_ps(v, v, odd);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
+}
+
+/* a segment whose places lie side by side */
+static void along(const float *places, int64_t depth, int32_t *pairs, float *scale) {
+    float squares = squares_of(places, depth);
+    __m512 factor = _mm512_set1_ps(factor_of(squares));
+    *scale = scale_of(squares);
+    for (int64_t k = 0; k < depth; k += 32) _mm512_storeu_si512(pairs + k / 2, narrowed(places + k, depth - k, factor));
+}
+
+/* the same of up to 16 lines, `line` apart, as a part of a panel */
+static void along_into_panel(const float *places, int64_t line, int64_t lines, int64_t depth, int32_t *panel, float *scales) {
+    __m512i found[16];
+    float factors[16];
+    for (int64_t i = 0; i < 16; i++) {
+        float squares = i < lines ? squares_of(places + i * line, depth) : 0;
+        scales[i] = scale_of(squares), factors[i] = factor_of(squares);
+    }
+    for (int64_t k = 0; k < depth; k += 32) {
+        for (int64_t i = 0; i < 16; i++)
+            found[i] = i < lines ? narrowed(places + i * line + k, depth - k, _mm512_set1_ps(factors[i])) : _mm512_setzero_si512();
+        turn(found, panel + k / 2 * WIDTH, WIDTH);
+    }
+}
+
+/* 16 pairs, the first of them in places `place` and `place` + 1, of up to 16 lines that lie side by side, places `inner` apart; a
+ * vector for each pair */
+static inline void between(const float *places, int64_t inner, __mmask16 lines, int64_t place, int64_t depth, __m512 factor,
+                           __m512i *found) {
+    for (int64_t j = 0; j < 16; j++, place += 2) {
+        const float *here = places + place * inner;
+        __m512i u = whole(_mm512_maskz_loadu_ps(place < depth ? lines : 0, here), factor);
+        __m512i v = whole(_mm512_maskz_loadu_ps(place + 1 < depth ? lines : 0, here + inner), factor);
+        found[j] = _mm512_mask_blend_epi16(0xaaaaaaaa, u, _mm512_slli_epi32(v, 16));
+    }
+}
+
+/* a segment of up to ACROSS lines that lie side by side: as panels, `panel` apart, or, where that is 0, as lines, PAIRS apart */
+static void across(const float *places, int64_t inner, int64_t lines, int64_t depth, int64_t panel, int32_t *pairs, float *scales) {
+    __m512 squares[ACROSS / 16];
+    __mmask16 within[ACROSS / 16];
+    float factors[ACROSS];
+    for (int64_t n = 0; n < ACROSS / 16; n++) squares[n] = _mm512_setzero_ps(), within[n] = first_of(lines - 16 * n);
+    for (int64_t k = 0; k < depth; k++)
+        for (int64_t n = 0; n < ACROSS / 16; n++) {
+            __m512 x = _mm512_maskz_loadu_ps(within[n], places + k * inner + 16 * n);
+            squares[n] = _mm512_fmadd_ps(x, x, squares[n]);
+        }
+    for (int64_t n = 0; n < ACROSS / 16; n++) _mm512_storeu_ps(factors + 16 * n, squares[n]);
+    for (int64_t i = 0; i < (panel ? ACROSS : lines); i++) scales[i] = scale_of(factors[i]), factors[i] = factor_of(factors[i]);
+    for (int64_t k = 0; k < pairs_of(depth); k += 16)
+        for (int64_t n = 0; n < ACROSS / 16; n++) {
+            __m512i found[16];
+            int64_t here = least(16, lines - 16 * n);
+            if (here <= 0 && !panel) break;
+            between(places + 16 * n, inner, within[n], 2 * k, depth, _mm512_loadu_ps(factors + 16 * n), found);
+            if (panel) {
+                int32_t *into = pairs + n / 2 * panel + k * WIDTH + n % 2 * 16;
+                for (int64_t j = 0; j < 16; j++) _mm512_storeu_si512(into + j * WIDTH, found[j]);
+            } else if (here == 16)
+                turn(found, pairs + 16 * n * PAIRS + k, PAIRS);
+            else {
+                int32_t turned[16 * 16];
+                turn(found, turned, 16);
+                for (int64_t i = 0; i < here; i++) memcpy(pairs + (16 * n + i) * PAIRS + k, turned + 16 * i, 64);
+            }
+        }
+}
+
+/* A matrix whose element for column c of a product and place k is at c * column + k * inner, one of which is 1, as panels
+ * [number][pairs][32] with scales [segments][32 number]; `number` is even. */
+void lay_out_shorts(const float *matrix, int64_t column, int64_t inner, int64_t columns, int64_t depth, int32_t *panels,
+                    float *scales) {
+    int64_t room = parts_of(columns, ACROSS) * ACROSS, pairs = pairs_of(depth);
+#pragma omp parallel for schedule(dynamic) collapse(2) if (columns * depth > SMALL)
+    for (int64_t c = 0; c < room; c += ACROSS)
+        for (int64_t first = 0; first < depth; first += SEGMENT) {
+            const float *places = matrix + c * column + first * inner;
+            int64_t length = least(SEGMENT, depth - first);
+            int32_t *into = panels + c * pairs + first / 2 * WIDTH;
+            float *scale = scales + first / SEGMENT * room + c;
+            if (inner == 1)
+                for (int64_t i = 0; i < ACROSS; i += 16)
+                    along_into_panel(places + i * column, column, columns - c - i, length, into + i / WIDTH * WIDTH * pairs + i % WIDTH,
+                                     scale + i);
+            else
+                across(places, inner, least(ACROSS, columns - c), length, WIDTH * pairs, into, scale);
+        }
+}
+
+/* up to ACROSS rows of a segment, as lines */
+static void shorten(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs, float *scales) {
+    if (inner != 1) across(rows, inner, count, depth, 0, pairs, scales);
+    else
+        for (int64_t i = 0; i < count; i++) along(rows + i * row, depth, pairs + i * PAIRS, scales + i);
+}
+
+#define OF_1(X) X(0)
+#define OF_2(X) OF_1(X) X(1)
+#define OF_3(X) OF_2(X) X(2)
+#define OF_4(X) OF_3(X) X(3)
+#define OF_5(X) OF_4(X) X(4)
+#define OF_6(X) OF_5(X) X(5)
+#define OF_7(X) OF_6(X) X(6)
+#define OF_8(X) OF_7(X) X(7)
+#define OF_9(X) OF_8(X) X(8)
+#define OF_10(X) OF_9(X) X(9)
+#define OF_11(X) OF_10(X) X(10)
+#define OF_12(X) OF_11(X) X(11)
+#define OF_13(X) OF_12(X) X(12)
+#define OF_14(X) OF_13(X) X(13)
+
+/* compilers would read the pair into a register first: another instruction */
+#define MULTIPLY(sum, panel, pair) __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(panel), "m"(pair))
+#define NONE(r) __m512i a##r = _mm512_setzero_si512(), b##r = a##r;
+#define ADD(r) MULTIPLY(a##r, a, rows[r * PAIRS + k]); MULTIPLY(b##r, b, rows[r * PAIRS + k]);
+#define PUT(r, n, sum) { \
+    float *to = into + r * stride + n; \
+    __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(row_scales[r])); \
+    _mm512_storeu_ps(to, _mm512_fmadd_ps(value, _mm512_loadu_ps(scales + n), more ? _mm512_loadu_ps(to) : _mm512_setzero_ps())); }
+/* what is written to is on its way meanwhile */
+#define FETCH(r) __builtin_prefetch(into + r * stride, 1, 3), __builtin_prefetch(into + r * stride + 16, 1, 3);
+#define STORE(r) PUT(r, 0, a##r) PUT(r, 16, b##r)
+
+/* `into` [number, 32] = rows x panel, plus what is there if `more`; four tiles bring the panel at `next` to the second cache, of
+ * which each is given its quarter */
+#define TILE(number) \
+    static ALONE void tile_##number(const int32_t *rows, const float *row_scales, const int32_t *panel, const float *scales, \
+                                    int64_t pairs, int more, float *into, int64_t stride, const int32_t *next) { \
+        OF_##number(NONE) OF_##number(FETCH) \
+        for (int64_t k = 0; k < pairs;) { \
+            _mm_prefetch((const char *)(next + k * WIDTH / 4), _MM_HINT_T1); \
+            _mm_prefetch((const char *)(next + k * WIDTH / 4 + 16), _MM_HINT_T1); \
+            _Pragma("GCC unroll 4") for (int u = 0; u < 4; u++, k++) { \
+                __m512i a = _mm512_loadu_si512(panel + k * WIDTH), b = _mm512_loadu_si512(panel + k * WIDTH + 16); \
+                OF_##number(ADD) \
+            } \
+        } \
+        OF_##number(STORE) \
+    }
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6) TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+
+typedef void (*Tile)(const int32_t *, const float *, const int32_t *, const float *, int64_t, int, float *, int64_t, const int32_t *);
+static const Tile TILES[ROWS] = {tile_1, tile_2, tile_3,  tile_4,  tile_5,  tile_6,  tile_7,
+                                 tile_8, tile_9, tile_10, tile_11, tile_12, tile_13, tile_14};
+
+/* a matrix as it was laid out, and where its products go */
+typedef struct {
+    const int32_t *panels;
+    const float *scales;
+    int64_t columns, depth;
+    float *results;
+} Product;
+
+/* rows top .. top + height of a segment from place `first` on, with their scales, times panel p; the next one is `after` behind */
+static void multiply(const Product *of, const int32_t *rows, const float *row_scales, int64_t top, int64_t height, int64_t first,
+                     int64_t p, int64_t after) {
+    int64_t columns = of->columns, room = parts_of(columns, ACROSS) * ACROSS;
+    int64_t length = pairs_of(least(SEGMENT, of->depth - first)), tiles = parts_of(height, ROWS);
+    int64_t left = columns - p * WIDTH;
+    const int32_t *panel = of->panels + (p * pairs_of(of->depth) + first / 2) * WIDTH;
+    const float *scales = of->scales + first / SEGMENT * room + p * WIDTH;
+    int more = first > 0;
+    for (int64_t t = 0; t < tiles; t++) {
+        /* of about as many rows each */
+        int64_t from = height * t / tiles, here = height * (t + 1) / tiles - from;
+        float *into = of->results + (top + from) * columns + p * WIDTH;
+        const int32_t *next = panel + after + t % 4 * WIDTH / 4 * length;
+        if (left >= WIDTH) {
+            TILES[here - 1](rows + from * PAIRS, row_scales + from, panel, scales, length, more, into, columns, next);
+            continue;
+        }
+        /* the last panel's columns that are none of the product's */
+        float beyond[ROWS * WIDTH];
+        for (int64_t r = 0; r < here && more; r++) memcpy(beyond + r * WIDTH, into + r * columns, left * sizeof(float));
+        TILES[here - 1](rows + from * PAIRS, row_scales + from, panel, scales, length, more, beyond, WIDTH, next);
+        for (int64_t r = 0; r < here; r++) memcpy(into + r * columns, beyond + r * WIDTH, left * sizeof(float));
+    }
+}
+
+/* Results [count, columns] = rows [count, depth] x panels. An element of the rows is at i * row + k * inner, one of which is 1. Who
+ * is done with its part takes another: cores that others use too are not equally fast. */
+void product_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, const int32_t *panels,
+                       const float *scales, int64_t columns, float *results) {
+    const Product of = {panels, scales, columns, depth, results};
+    int64_t number = parts_of(columns, WIDTH), segments = parts_of(depth, SEGMENT), room = parts_of(count, ACROSS) * ACROSS;
+    int32_t *shared = NULL;
+    float *shared_scales = NULL;
+    if (count <= FEW) {
+        shared = aligned_alloc(64, segments * room * PAIRS * sizeof(int32_t));
+        shared_scales = malloc(segments * room * sizeof(float));
+    }
+#pragma omp parallel if (count * depth * columns > 64 * SMALL)
+    {
+        if (count <= FEW) {
+            /* a thread takes columns */
+            int64_t step = inner == 1 ? 8 : ACROSS;
+#pragma omp for schedule(static) collapse(2)
+            for (int64_t s = 0; s < segments; s++)
+                for (int64_t i = 0; i < count; i += step)
+                    shorten(rows + i * row + s * SEGMENT * inner, row, inner, least(step, count - i), least(SEGMENT, depth - s * SEGMENT),
+                            shared + (s * room + i) * PAIRS, shared_scales + s * room + i);
+#pragma omp for schedule(guided)
+            for (int64_t p = 0; p < number; p++)
+                for (int64_t s = 0; s < segments; s++)
+                    multiply(&of, shared + s * room * PAIRS, shared_scales + s * room, 0, count, s * SEGMENT, p, PAIRS * WIDTH);
+        } else {
+            /* a thread takes rows */
+            int64_t share = count < SHARES * HEIGHT ? ACROSS : HEIGHT;
+            int32_t *pairs = aligned_alloc(64, HEIGHT * PAIRS * sizeof(int32_t));
+            float row_scales[HEIGHT];
+#pragma omp for schedule(dynamic)
+            for (int64_t top = 0; top < count; top += share) {
+                int64_t height = least(share, count - top);
+                for (int64_t first = 0; first < depth; first += SEGMENT) {
+                    for (int64_t i = 0; i < height; i += ACROSS)
+                        shorten(rows + (top + i) * row + first * inner, row, inner, least(ACROSS, height - i),
+                                least(SEGMENT, depth - first), pairs + i * PAIRS, row_scales + i);
+                    for (int64_t p = 0; p < number; p++)
+                        multiply(&of, pairs, row_scales, top, height, first, p, pairs_of(depth) * WIDTH);
+                }
+            }
+            free(pairs);
+        }
+    }
+    free(shared), free(shared_scales);
+}
+
+#endif

@@ -1,0 +1,73 @@
+r"""Products in 16 bits, for training on processors that multiply whole numbers faster than float32.
+
+AVX-512 VNNI, which Intel's servers have had since 2019, multiplies pairs of 16-bit numbers and adds up in 32 bits,
+twice as many at a time as float32. The numbers are affine (Jacob et al. 2018, arXiv:1712.05877v1, eq. 1: r = S (q - Z))
+with Z = 0. With W [m, k] and rows x [n, k], both cut into segments g of 512 places, each with a scale of its own::
+
+    s_jg = ||W_jg|| / N,  Q_jk = round(W_jk / s_jg);     r_ig = ||x_ig|| / N,  p_ik = round(x_ik / r_ig)
+    x_i . W_j  ~  sum_g r_ig s_jg sum_{k in g} p_ik Q_jk
+
+A scale is made of the norm, and not of the largest element: by Cauchy and Schwarz no sum of products is larger than
+N^2, which with N = 32,000 fits in 32 bits, so that sums are exact. An element is wrong by at most half a scale: a
+product of random vectors of 512 places by 3e-4 of its size, of which bf16 misses 2.4e-3. What is far below its
+segment's norm has fewer digits, where bf16 has eight bits of each: that is why segments are short. All but the factors
+stays in float32.
+
+``sixteen_bit.c`` has the layout and the products. Each number of a product is a sum in one order, whatever the rows
+beside it and the number of threads.
+"""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from nmt.model.library import compiled, multiplies_integers
+
+# columns of a panel, places of a segment, pairs of places in a vector; as in sixteen_bit.c
+_PANEL, _SEGMENT, _PAIRS = 32, 512, 16
+# what is smaller than that squared is not worth it
+_LEAST = 64
+
+
+def serves(matrix: Tensor) -> bool:
+    """Say whether this processor multiplies by the matrix [m, k] in 16 bits, and whether that is worth it."""
+    return (
+        matrix.dtype == torch.float32
+        and matrix.device.type == "cpu"
+        and matrix.dim() == 2
+        and min(matrix.shape) >= _LEAST
+        and multiplies_integers()
+    )
+
+
+@final
+class ShortMatrix:
+    """A matrix [m, k] in 16 bits, laid out for products of rows [n, k] with its transpose.
+
+    Args:
+        matrix: float32.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.columns, self._depth = matrix.shape
+        self._native, matrix = compiled(), _in_lines(matrix)
+        panels, pairs = -(-self.columns // (2 * _PANEL)) * 2, -(-self._depth // (2 * _PAIRS)) * _PAIRS
+        self._panels = torch.empty(panels, pairs, _PANEL, 2, dtype=torch.int16)
+        self._scales = torch.empty(-(-self._depth // _SEGMENT), panels * _PANEL)
+        given = matrix.data_ptr(), *matrix.stride(), self.columns, self._depth
+        self._native.lay_out_shorts(*given, self._panels.data_ptr(), self._scales.data_ptr())
+
+    def product(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
+        """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given."""
+        assert rows.shape[1] == self._depth and rows.dtype == torch.float32
+        rows, result = _in_lines(rows), rows.new_empty(len(rows), self.columns) if into is None else into
+        assert result.is_contiguous()
+        given = rows.data_ptr(), *rows.stride(), *rows.shape, self._panels.data_ptr(), self._scales.data_ptr()
+        self._native.product_of_shorts(*given, self.columns, result.data_ptr())
+        return result
+
+
+def _in_lines(matrix: Tensor) -> Tensor:
+    """Return a matrix whose rows, or columns, have their elements side by side."""
+    return matrix if 1 in matrix.stride() else matrix.contiguous()

@@ -1,0 +1,242 @@
+"""Products in 16 bits, against the formula in float64, and what trains with them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from composed import composed
+from toys import gradients, ids, randomised, with_copied_targets
+
+from nmt.assemble import build_model
+from nmt.data.batches import EncodedPairs, FlatSequences
+from nmt.model import Rounding, arithmetic, products, sixteen_bit
+from nmt.model.cells import LSTMCell
+from nmt.model.library import multiplies_integers
+from nmt.model.products import Factor, outer, times_transposed
+from nmt.model.sixteen_bit import ShortMatrix
+
+pytestmark = pytest.mark.skipif(
+    not multiplies_integers(), reason="no AVX-512 VNNI, or nmt/model/sixteen_bit.c is not compiled here"
+)
+# a tile of rows, a thread's share of them, and some more; panels of columns; segments of places, and whole vectors
+COUNTS = [0, 1, 13, 14, 15, 80, 129, 320, 321, 1100]
+SIZES = [(64, 64), (1, 1), (97, 33), (130, 513), (32, 1100)]
+
+
+def noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def turned(rows, *, side_by_side):
+    """The same numbers, with the elements of rows side by side in memory, or those of columns."""
+    return rows.contiguous() if side_by_side == "rows" else rows.t().contiguous().t()
+
+
+def in_segments(vector):
+    """Whole numbers and scales of a vector's segments, as the module says, in float64."""
+    found = []
+    for start in range(0, len(vector), 512):
+        part = vector[start : start + 512].astype(np.float64)
+        scale = np.sqrt((part**2).sum()) / 32000
+        found.append((np.rint(part / scale) if scale > 1e-30 / 32000 else 0 * part, scale))
+    return found
+
+
+def by_formula(rows, matrix):
+    left, right = ([in_segments(each) for each in given.numpy()] for given in (rows, matrix))
+    return np.array([[sum(r * s * (p @ q) for (p, r), (q, s) in zip(x, w, strict=True)) for w in right] for x in left])
+
+
+@pytest.mark.parametrize("matrix_has", ["rows", "columns"])
+@pytest.mark.parametrize("rows_have", ["rows", "columns"])
+@pytest.mark.parametrize(("columns", "depth"), SIZES)
+@pytest.mark.parametrize("count", COUNTS)
+def test_products(count, columns, depth, rows_have, matrix_has):
+    rows, matrix = noise(count, depth + 3)[:, 2 : depth + 2], noise(columns, depth, seed=1)
+    expected = rows.double() @ matrix.double().t()
+    given = turned(rows, side_by_side=rows_have) if rows_have == "columns" else rows
+    found = ShortMatrix(turned(matrix, side_by_side=matrix_has)).product(given)
+    assert found.dtype == torch.float32 and found.shape == expected.shape
+    assert (found - expected).norm() <= 5e-4 * expected.norm()
+
+
+@pytest.mark.parametrize("side_by_side", ["rows", "columns"])
+@pytest.mark.parametrize("depth", [33, 512, 1100])
+def test_it_is_the_formula(depth, side_by_side):
+    """But for a number in a thousand that lies so near the middle that float32 rounds it the other way."""
+    rows, matrix = noise(5, depth), noise(70, depth, seed=1) * torch.logspace(-3, 3, depth)
+    found = ShortMatrix(turned(matrix, side_by_side=side_by_side)).product(turned(rows, side_by_side=side_by_side))
+    expected = by_formula(rows, matrix)
+    assert np.linalg.norm(found.numpy() - expected) <= 2e-5 * np.linalg.norm(expected)
+
+
+def test_sums_do_not_leave_32_bits():
+    """The largest that there are: a segment whose elements are all alike, or one of them all there is."""
+    alike, single = torch.full((2, 512), 3.0), torch.zeros(1, 512)
+    single[0, 7] = -5.0
+    rows = torch.cat([alike, -alike, single])
+    found = ShortMatrix(rows).product(rows)
+    assert torch.allclose(found, rows @ rows.t(), rtol=1e-3, atol=1e-2)
+
+
+def test_rows_of_all_sizes_are_equally_near():
+    """What a row is multiplied by changes nothing, from where squares are lost in float32 up to where they overflow."""
+    rows, made = (
+        noise(1, 200).expand(9, -1) * torch.logspace(-14, 18, 9).unsqueeze(1),
+        ShortMatrix(noise(70, 200, seed=1)),
+    )
+    found, expected = made.product(rows).double(), rows.double() @ noise(70, 200, seed=1).double().t()
+    assert ((found - expected).norm(dim=1) <= 5e-4 * expected.norm(dim=1)).all()
+
+
+def test_nothing_times_something_is_nothing():
+    rows = noise(20, 70)
+    rows[3] = 0
+    assert (ShortMatrix(noise(90, 70, seed=1)).product(rows)[3] == 0).all()
+    matrix = noise(90, 70, seed=1)
+    matrix[5] = 0
+    assert (ShortMatrix(matrix).product(rows)[:, 5] == 0).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("side_by_side", ["rows", "columns"])
+def test_what_is_not_a_number_stays_in_its_row(value, side_by_side):
+    rows = noise(20, 70)
+    rows[3, 5] = value
+    found = ShortMatrix(noise(90, 70, seed=1)).product(turned(rows, side_by_side=side_by_side))
+    assert not found[3].isfinite().any() and found[:3].isfinite().all() and found[4:].isfinite().all()
+
+
+def test_into_a_part_of_a_buffer():
+    rows, matrix, buffer = noise(40, 70), noise(129, 70, seed=1), torch.full((100, 129), 7.0)
+    ShortMatrix(matrix).product(rows, buffer[30:70])
+    assert torch.equal(buffer[30:70], ShortMatrix(matrix).product(rows))
+    assert (buffer[:30] == 7).all() and (buffer[70:] == 7).all()
+
+
+@pytest.mark.parametrize(("count", "rows_have"), [(83, "rows"), (83, "columns"), (700, "rows"), (700, "columns")])
+def test_neither_threads_nor_other_rows_change_a_number(count, rows_have):
+    rows, matrix = noise(count, 1100), noise(2048, 1100, seed=1)
+    threads, given = torch.get_num_threads(), turned(rows, side_by_side=rows_have)
+    try:
+        found = []
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(ShortMatrix(matrix).product(given))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    assert torch.equal(ShortMatrix(matrix).product(turned(rows[20:27], side_by_side=rows_have)), found[0][20:27])
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        torch.zeros(64, 63),
+        torch.zeros(63, 64),
+        torch.zeros(64, 64, dtype=torch.float64),
+        torch.zeros(64, 64, dtype=torch.bfloat16),
+        torch.zeros(2, 64, 64),
+    ],
+)
+def test_what_is_left_to_torch(matrix):
+    assert sixteen_bit.serves(torch.zeros(64, 64)) and sixteen_bit.serves(torch.zeros(64, 64).t())
+    assert not sixteen_bit.serves(matrix)
+
+
+def test_a_factor_multiplies_from_both_sides():
+    matrix, rows, others, into = noise(130, 70), noise(33, 70, seed=1), noise(33, 130, seed=2), torch.empty(33, 130)
+    factor = Factor(matrix, Rounding.int16)
+    factor.write(into, rows)
+    expected = ShortMatrix(matrix).product(rows)
+    assert torch.equal(factor.times_transposed(rows), expected) and torch.equal(into, expected)
+    assert torch.equal(factor.times(others), ShortMatrix(matrix.t()).product(others))
+
+
+def test_products_that_meet_once():
+    left, right, bias = noise(100, 70), noise(90, 70, seed=1), noise(90, seed=2)
+    expected = ShortMatrix(right).product(left)
+    assert torch.equal(times_transposed(left, right, rounding=Rounding.int16), expected)
+    assert torch.equal(times_transposed(left, right, bias, rounding=Rounding.int16), expected + bias)
+    # zeros follow the rows of one
+    padded = torch.cat([right.t(), torch.zeros(30, 90)])
+    assert torch.equal(
+        outer(left, padded, Rounding.int16), ShortMatrix(turned(right, side_by_side="columns")).product(left)
+    )
+
+
+def test_small_products_are_in_float32():
+    left, right = noise(100, 20), noise(90, 20, seed=1)
+    assert torch.equal(times_transposed(left, right, rounding=Rounding.int16), times_transposed(left, right))
+    factor = Factor(right, Rounding.int16)
+    assert torch.equal(factor.times_transposed(left), times_transposed(left, right))
+
+
+def test_a_recurrence_lays_its_matrix_out_once_for_each_way(monkeypatch):
+    made = []
+
+    class Counted(ShortMatrix):
+        def __init__(self, matrix):
+            made.append(tuple(matrix.shape))
+            super().__init__(matrix)
+
+    monkeypatch.setattr(products, "ShortMatrix", Counted)
+    cell, inputs = LSTMCell(64, 64), noise(70, 3, 64)
+    with arithmetic(rounding=Rounding.int16):
+        hidden, _ = cell.run(inputs, cell.zero_state(inputs, 3))
+    hidden.sum().backward()
+    assert made.count((256, 64)) >= 1 and made.count((64, 256)) >= 1
+    assert len(made) <= 6
+
+
+PRESETS = [
+    each.stem
+    for each in sorted((Path(__file__).parents[2] / "configs" / "attention").glob("*.yaml"))
+    # that one needs sentences of several parts, or draws at random what only a rounding may decide
+    if each.stem not in {"hierarchical", "hard_sample", "gumbel"}
+]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_attention_learns_nearly_the_same(monkeypatch, preset):
+    """With padding on both sides: nearer to float32 than bf16 is, and not by float32's own products."""
+    made = []
+
+    class Counted(ShortMatrix):
+        def product(self, rows, into=None):
+            made.append(rows.shape)
+            return super().product(rows, into)
+
+    monkeypatch.setattr(products, "ShortMatrix", Counted)
+    sizes = ("embedding.size=64", "encoder.hidden_size=64", "decoder.hidden_size=128", "data=synthetic")
+    plain = ("embedding.dropout=0", "encoder.dropout=0", "decoder.dropout=0")
+    config = composed(f"attention={preset}", *sizes, *plain)
+    model = randomised(build_model(config, source_size=100, target_size=100, joint=True), size=0.3).float()
+    sides = ids(9, 0, 4, size=100, seed=1), ids(3, 7, 0, size=100, seed=2)
+    if model.copies:
+        # a source token is a copy of the target token of its number
+        pairs = EncodedPairs(*map(FlatSequences.from_lists, (*sides, sides[0])))
+        batch = with_copied_targets(pairs.batch(np.arange(3)), every=2 if model.prediction.generates else 1)
+    else:
+        batch = EncodedPairs.from_lists(*sides).batch(np.arange(3))
+
+    def run():
+        # for what adds noise
+        torch.manual_seed(3)
+        return gradients(model, batch)
+
+    expected = run()
+    assert not made
+    found = {}
+    for rounding in (Rounding.int16, Rounding.bf16):
+        with arithmetic(rounding=rounding):
+            found[rounding] = run()
+        assert len(made) >= 5
+    for name, tensor in expected.items():
+        error = (found[Rounding.int16][name] - tensor).norm()
+        assert error <= 5e-3 * tensor.norm() + 1e-6, name
+    one, other, exact = (
+        torch.cat([given[name].flatten() for name in expected]) for given in (*found.values(), expected)
+    )
+    assert 0 < (one - exact).norm() < (other - exact).norm()
