@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model.kernels import drop
+from nmt.model.kernels import drop, random_words
 
 Drop = Callable[[Tensor], Tensor]
 
@@ -75,8 +75,8 @@ class _VariationalMask:
 def dropout(vectors: Tensor, rate: float) -> Tensor:
     """Zero each element with probability ``rate`` and divide the rest by 1 - rate.
 
-    On a CPU the rate is rounded to a multiple of 2^-16: torch draws 64 random bits there in the time in which it draws
-    one Bernoulli variable, and they do for four elements.
+    On a CPU the rate is rounded to a multiple of 2^-16: each element has 16 random bits, of a sequence that begins at
+    random, since torch draws one after the other.
     """
     if vectors.device.type == "cpu":
         return _Dropout.apply(vectors, min(round(rate * 2**16), 2**16 - 1))
@@ -86,7 +86,8 @@ def dropout(vectors: Tensor, rate: float) -> Tensor:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, dropped: int) -> Tensor:
-        words = torch.empty((vectors.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        seed = int(torch.randint(-(2**63), 2**63 - 1, ()))
+        words = random_words(seed, (vectors.numel() + 3) // 4)
         bits = words.view(torch.int16)[: vectors.numel()].view(vectors.shape)
         ctx.save_for_backward(bits)
         ctx.given = dropped - 2**15, 2**16 / (2**16 - dropped)
@@ -95,7 +96,8 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return drop(gradients[0], *ctx.saved_tensors, *ctx.given), None
+        # of sentences first where the vectors had positions first, for which there is no function in C
+        return drop(gradients[0].contiguous(), *ctx.saved_tensors, *ctx.given), None
 
 
 def drop_words(tokens: Tensor, rate: float, *, unknown: int, special: int) -> Tensor:

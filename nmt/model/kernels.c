@@ -54,6 +54,17 @@ int64_t runs_here(void) {
     return 1;
 }
 
+/* SplitMix64 from a state on; kernels.py has the paper */
+void random_words(uint64_t state, int64_t count, uint64_t *words) {
+#pragma omp parallel for simd schedule(static) if (count > SMALL)
+    for (int64_t i = 0; i < count; i++) {
+        uint64_t z = state + (uint64_t)(i + 1) * 0x9e3779b97f4a7c15u;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        words[i] = z ^ (z >> 31);
+    }
+}
+
 /* an element stays where its 16 random bits are not below the threshold, times a scale */
 void drop(const float *values, const int16_t *bits, int64_t threshold, float scale, int64_t size, float *results) {
     int16_t least = (int16_t)threshold;

@@ -522,6 +522,36 @@ def choose(logits: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Ten
     return best, pieces
 
 
+def random_words(seed: int, count: int) -> Tensor:
+    """Return 64 random bits, ``count`` times: SplitMix64 (Steele, Lea & Flood 2014, fig. 17) from a state on.
+
+    Its i-th number depends on i and the state alone, so that all can be made at a time; without the library by torch,
+    the same.
+
+    Args:
+        seed: the state, a whole number of 64 bits with a sign.
+        count: of words.
+    """
+    native, words = library(), torch.empty(count, dtype=torch.int64)
+    if native is not None:
+        native.random_words(seed, count, words.data_ptr())
+        return words
+    words = torch.arange(1, count + 1).mul_(_signed(0x9E3779B97F4A7C15)).add_(seed)
+    words = _mixed(words, 30).mul_(_signed(0xBF58476D1CE4E5B9))
+    words = _mixed(words, 27).mul_(_signed(0x94D049BB133111EB))
+    return _mixed(words, 31)
+
+
+def _signed(bits: int) -> int:
+    """Return the number that the 64 bits are with a sign."""
+    return bits - 2**64 if bits >= 2**63 else bits
+
+
+def _mixed(words: Tensor, places: int) -> Tensor:
+    """Return each word but for the bits that differ from those so many places higher; these come in as 0."""
+    return words ^ ((words >> places) & ((1 << (64 - places)) - 1))
+
+
 def drop(values: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
     """Return the values times a scale where their random bits, an int16, are at least the threshold; elsewhere 0."""
     native = _usable(values, bits)

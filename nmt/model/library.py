@@ -33,7 +33,7 @@ _FUNCTIONS = {
     "compare": "PPPIIIIP",
     "average": "PPPIIIIP",
 }
-_PLAIN = {"drop": "PPIFIP", "transpose": "PIIPI", "soften": "PPIIIP"}
+_PLAIN = {"drop": "PPIFIP", "random_words": "IIP", "transpose": "PIIPI", "soften": "PPIIIP"}
 # where the processor multiplies whole numbers of 8 and 16 bits
 _OF_INTEGERS = {
     "lay_out_bytes": "PIIIIIPP",

@@ -499,3 +499,15 @@ def test_without_triton_torch_does_its_part(monkeypatch, caplog, missing):
     assert not kernels.chooses(noise(V))
     (record,) = caplog.records
     assert f"no {missing} here" in record.message
+
+
+def test_random_words(monkeypatch):
+    """The first numbers of SplitMix64 from 0 on, as they are published, and torch's the same as the library's."""
+    words = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
+    assert [word % 2**64 for word in kernels.random_words(0, 4).tolist()] == words
+    seeds = [0, 1, -1, 2**63 - 1, -(2**63)]
+    found = [kernels.random_words(seed, 20_001) for seed in seeds]
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    for seed, each in zip(seeds, found, strict=True):
+        assert torch.equal(kernels.random_words(seed, 20_001), each)
+    assert kernels.random_words(5, 0).shape == (0,)
