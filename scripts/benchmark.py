@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from nmt.model.products import Rounding
+
 ROOT = Path(__file__).resolve().parents[1]
 # the programs of this very tree, whatever is installed and wherever this is called
 _TRAIN = [sys.executable, str(ROOT / "train.py")]
@@ -270,24 +272,31 @@ def _seconds_until(command: Sequence[str], threads: int, path: Path) -> float:
 def _floor(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
+    from nmt.cli.memory import set_limits
+    from nmt.model.library import multiplies_integers
+    from nmt.model.products import Rounding, times_transposed
+
+    # as in training: freed memory is kept
+    set_limits()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     rates = {
         "float32 torch.mm": _product_rate(device, torch.float32, torch.mm),
         "bfloat16 torch.mm": _product_rate(device, torch.bfloat16, torch.mm),
     }
-    from nmt.model.products import times_transposed
-
     rates["float32, the fastest product nmt finds"] = _product_rate(
         device, torch.float32, lambda left, right: times_transposed(left, right.t())
     )
+    kinds = {"float32": (torch.float32, Rounding.none), "bfloat16": (torch.bfloat16, Rounding.none)}
+    if device.type == "cpu" and multiplies_integers():
+        kinds["int16"] = torch.float32, Rounding.int16
+        rates["int16, nmt's, what it makes of float32 included"] = _product_rate(
+            device, torch.float32, lambda left, right: times_transposed(left, right.t(), rounding=Rounding.int16)
+        )
     floors = {str(dtype).removeprefix("torch."): _lstm_pair(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     return {
         "products_gflop_per_second": rates,
-        "products_of_an_update_alone": {
-            str(dtype).removeprefix("torch."): _products_alone(device, dtype)
-            for dtype in (torch.float32, torch.bfloat16)
-        },
+        "products_of_an_update_alone": {name: _products_alone(device, *kind) for name, kind in kinds.items()},
         "fused_lstm_pair_target_tokens_per_second": floors,
     }
 
@@ -304,22 +313,20 @@ def _product_rate(
 
 
 def _products_alone(
-    device: "torch.device", dtype: "torch.dtype", batch: int = 80, length: int = 16
+    device: "torch.device", dtype: "torch.dtype", rounding: "Rounding", batch: int = 80, length: int = 16
 ) -> dict[str, float]:
     """Rate of the products of an update of ``benchmark_a`` alone, one after the other, with nothing between."""
     import torch
 
-    from nmt.model.products import times_transposed
+    from nmt.model.products import Factor, times_transposed
 
     vocabulary, embedding, hidden, half, rows = 8000, 256, 512, 256, batch * length
-    # (n, k, m, times) of products [n, k] x [k, m]: once forward, and backward [n, m] x [m, k] and [m, n] x [n, k]
-    whole = [
-        *[(rows, embedding, 4 * half, 2), (rows, hidden, hidden, 1), (rows, embedding, 4 * hidden, 1)],
-        (rows, hidden, vocabulary, 1),
-    ]
-    # the same, but forward and backward a step at a time
-    steps = [(half, 4 * half, 2), (2 * hidden, 4 * hidden, 1), (2 * hidden, hidden, 1)]
-    work, operations = [], 0
+    # (k, m) of products [rows, k] x [k, m]: once forward, and backward [rows, m] x [m, k] and [m, rows] x [rows, k]
+    whole = [*[(embedding, 4 * half)] * 2, (hidden, hidden), (embedding, 4 * hidden)]
+    # the same, but forward and backward a step at a time, or a chunk of logits
+    steps = [*[(half, 4 * half, batch)] * 2, (2 * hidden, 4 * hidden, batch), (2 * hidden, hidden, batch)]
+    steps.append((hidden, vocabulary, 256))
+    work, recurrent, operations = [], [], 0
 
     def add(left: "Tensor", right: "Tensor") -> None:
         nonlocal operations
@@ -329,23 +336,24 @@ def _products_alone(
     def tensor(*shape: int) -> "Tensor":
         return torch.randn(*shape, device=device, dtype=dtype)
 
-    for n, k, m, times in whole:
-        for _ in range(times):
-            inputs, weight, gradient = tensor(n, k), tensor(m, k), tensor(n, m)
-            add(inputs, weight)
-            add(gradient, weight.t())
-            add(gradient.t(), inputs.t())
-    for k, m, times in steps:
-        for _ in range(times):
-            weight = tensor(m, k)
-            for _ in range(length):
-                add(tensor(batch, k), weight)
-                add(tensor(batch, m), weight.t())
-            add(tensor(rows, m).t(), tensor(rows, k).t())
+    for k, m in whole:
+        inputs, weight, gradient = tensor(rows, k), tensor(m, k), tensor(rows, m)
+        add(inputs, weight)
+        add(gradient, weight.t())
+        add(gradient.t(), inputs.t())
+    for k, m, part in steps:
+        recurrent.append((tensor(m, k), tensor(rows // part, part, k), tensor(rows // part, part, m)))
+        operations += 2 * 2 * rows * k * m
+        add(tensor(rows, m).t(), tensor(rows, k).t())
 
     def update() -> None:
         for left, right in work:
-            times_transposed(left, right)
+            times_transposed(left, right, rounding=rounding)
+        for weight, inputs, gradients in recurrent:
+            factor = Factor(weight, rounding)
+            for t in range(len(inputs)):
+                factor.times_transposed(inputs[t])
+                factor.times(gradients[t])
 
     seconds = statistics.median(_timed(update, device, times=20))
     return {

@@ -12,6 +12,7 @@ from nmt.assemble import build_model
 from nmt.data.batches import EncodedPairs, FlatSequences
 from nmt.model import Rounding, arithmetic, products, sixteen_bit
 from nmt.model.cells import LSTMCell
+from nmt.model.cross_entropy import linear_cross_entropy
 from nmt.model.library import multiplies_integers
 from nmt.model.products import Factor, outer, times_transposed
 from nmt.model.sixteen_bit import ShortMatrix
@@ -240,3 +241,23 @@ def test_every_attention_learns_nearly_the_same(monkeypatch, preset):
         torch.cat([given[name].flatten() for name in expected]) for given in (*found.values(), expected)
     )
     assert 0 < (one - exact).norm() < (other - exact).norm()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_targets_1_does_not_take_the_digits_of_small_probabilities(smoothing, padded):
+    """Weights that have much in common: what many small probabilities take away nearly cancels what a target adds."""
+    size, features, count = 4000, 64, 300
+    weight, bias, readouts = 1 + 0.1 * noise(size, features), noise(size, seed=1), noise(count, features, seed=2)
+    targets = torch.randint(0, size, (count,), generator=torch.Generator().manual_seed(3))
+    real = torch.arange(count) % 3 > 0 if padded else None
+
+    def gradients_of(dtype, rounding):
+        given = [each.to(dtype).requires_grad_() for each in (readouts, weight, bias)]
+        with arithmetic(rounding=rounding):
+            loss, _ = linear_cross_entropy(*given, targets, smoothing, real)
+        return torch.autograd.grad(2 * loss, given)
+
+    exact = gradients_of(torch.float64, Rounding.none)
+    for found, expected in zip(gradients_of(torch.float32, Rounding.int16), exact, strict=True):
+        assert (found - expected).norm() <= 1e-3 * expected.norm()
