@@ -370,6 +370,9 @@ def open_run(path: Path, *, device: Device | None = None, weights: SearchWeights
     model = build_model_for(config, tokenizers)
     load_best(folder.checkpoints, model)
     place = resolve_device(config.device if device is None else device)
+    # asked for, 16 bits are for training: what was trained in them is opened on any processor, or GPU
+    of_training = config.precision is Precision.int16
+    opened = replace(config, precision=Precision.fp32) if of_training else config
     return OpenRun(
         folder=folder,
         config=config,
@@ -377,7 +380,7 @@ def open_run(path: Path, *, device: Device | None = None, weights: SearchWeights
         tokenizers=tokenizers,
         corpus=read_json(folder.corpus),
         device=place,
-        precision=resolve_precision(config, place),
+        precision=resolve_precision(opened, place),
     )
 
 

@@ -75,4 +75,39 @@ static inline float largest_of(const float *values) {
     return largest;
 }
 
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+#ifdef __AVX512F__
+
+#include <immintrin.h>
+
+/* 16 vectors of 16 elements of 32 bits turned, `stride` elements apart */
+__attribute__((unused)) static ALONE void turn(const __m512i *given, void *at, int64_t stride) {
+    __m512i r[16], t[16];
+    int32_t *into = at;
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(given[i], given[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(given[i], given[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + 2 + j]);
+            r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + 2 + j]);
+        }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
+        t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
+        t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
+        t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm512_storeu_si512(into + i * stride, _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88));
+        _mm512_storeu_si512(into + (4 + i) * stride, _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88));
+        _mm512_storeu_si512(into + (8 + i) * stride, _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd));
+        _mm512_storeu_si512(into + (12 + i) * stride, _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd));
+    }
+}
+
+#endif
+
 #endif

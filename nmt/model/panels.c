@@ -9,8 +9,6 @@
 
 #ifdef __AVX512F__
 
-#include <immintrin.h>
-
 #define WIDTH BLOCK
 #define ROWS 6
 /* of a row at a time: six rows of so much fill half of the first cache */
@@ -21,31 +19,10 @@
 int64_t multiplies_floats(void) { return 1; }
 
 /* 16 rows of 16 floats, a row `stride` from the next, as columns that lie WIDTH apart */
-static ALONE void turn(const float *from, int64_t stride, float *into) {
-    __m512 r[16], t[16];
-    for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_ps(from + i * stride);
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + 2 + j]);
-            r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-        }
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88);
-        t[4 + i] = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xdd);
-        t[8 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88);
-        t[12 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xdd);
-    }
-    for (int i = 0; i < 4; i++) {
-        _mm512_store_ps(into + i * WIDTH, _mm512_shuffle_f32x4(t[i], t[8 + i], 0x88));
-        _mm512_store_ps(into + (4 + i) * WIDTH, _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0x88));
-        _mm512_store_ps(into + (8 + i) * WIDTH, _mm512_shuffle_f32x4(t[i], t[8 + i], 0xdd));
-        _mm512_store_ps(into + (12 + i) * WIDTH, _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0xdd));
-    }
+static void turn_floats(const float *from, int64_t stride, float *into) {
+    __m512i rows[16];
+    for (int i = 0; i < 16; i++) rows[i] = _mm512_loadu_si512(from + i * stride);
+    turn(rows, into, WIDTH);
 }
 
 /* A matrix whose element for column c of a product and place k is at c * column + k * inner, as panels; beyond the last column
@@ -59,7 +36,7 @@ void lay_out_floats(const float *matrix, int64_t column, int64_t inner, int64_t 
         int64_t here = columns - p * WIDTH < WIDTH ? columns - p * WIDTH : WIDTH, k = 0;
         if (here == WIDTH && inner == 1)
             for (; k + 16 <= depth; k += 16)
-                for (int64_t c = 0; c < WIDTH; c += 16) turn(from + c * column + k, column, into + k * WIDTH + c);
+                for (int64_t c = 0; c < WIDTH; c += 16) turn_floats(from + c * column + k, column, into + k * WIDTH + c);
         else if (here == WIDTH && column == 1)
             for (; k < depth; k++) memcpy(into + k * WIDTH, from + k * inner, WIDTH * sizeof(float));
         for (; k < depth; k++)
@@ -109,8 +86,6 @@ TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
 
 typedef void (*Tile)(const float *, int64_t, const float *, int64_t, int, float *, int64_t, const float *);
 static const Tile TILES[ROWS] = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
-
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* results [count, columns] = rows [count, depth] x panels; rows lie `row` apart, results side by side. Each number is made by
  * one thread, in one order, however many there are. */

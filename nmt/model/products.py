@@ -14,7 +14,8 @@ sentence, the keys K and values V of attention, whose products are batched: scor
 
 :class:`Operand` is such a matrix; :func:`arithmetic` chooses precision and whether gradients are deferred; without
 deferral everything is plain autograd, and the tests hold one against the other. Products in bf16 round both factors and
-the result (accumulation inside is in fp32); parameters, sums, softmax and everything elementwise stay in fp32.
+the result (accumulation inside is in fp32), those in 16 bits the factors alone (``sixteen_bit.py``); parameters, sums,
+softmax and everything elementwise stay in fp32.
 """
 
 import copy

@@ -9,8 +9,6 @@
 
 #ifdef __AVX512VNNI__
 
-#include <immintrin.h>
-
 /* columns of a panel */
 #define WIDTH 32
 /* places of a segment, and their pairs */
@@ -29,7 +27,6 @@
 /* lines that are read at a time where they lie across memory */
 #define ACROSS 64
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 /* pairs in so many places, in whole vectors */
 static inline int64_t pairs_of(int64_t depth) { return parts_of(depth, 32) * 16; }
@@ -44,32 +41,6 @@ static inline float scale_of(float squares) {
 static inline float factor_of(float squares) {
     float norm = sqrtf(squares);
     return norm <= NOTHING ? 0 : NORM / norm;
-}
-
-/* 16 vectors of 16 pairs turned, `stride` apart */
-static ALONE void turn(const __m512i *given, int32_t *into, int64_t stride) {
-    __m512i r[16], t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(given[i], given[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(given[i], given[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + 2 + j]);
-            r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + 2 + j]);
-        }
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
-        t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
-        t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
-        t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
-    }
-    for (int i = 0; i < 4; i++) {
-        _mm512_storeu_si512(into + i * stride, _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88));
-        _mm512_storeu_si512(into + (4 + i) * stride, _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88));
-        _mm512_storeu_si512(into + (8 + i) * stride, _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd));
-        _mm512_storeu_si512(into + (12 + i) * stride, _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd));
-    }
 }
 
 static inline __m512i whole(__m512 values, __m512 factor) { return _mm512_cvtps_epi32(_mm512_mul_ps(values, factor)); }
