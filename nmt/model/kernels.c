@@ -8,12 +8,6 @@
 
 #include "kernels.h"
 
-/* vectors that are added up row by row: each of float32 where wide, else LOW */
-typedef struct {
-    int64_t count;
-    struct { const void *values; int64_t stride, wide; } terms[4];
-} Sum;
-
 /* of this file, when it was compiled */
 int64_t checksum(void) { return CHECKSUM; }
 

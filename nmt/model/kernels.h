@@ -56,6 +56,12 @@ static inline float exponential(float given) {
 static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 static inline float tangent(float x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
 
+/* vectors that are added up row by row: each of float32 where wide, else of the low type */
+typedef struct {
+    int64_t count;
+    struct { const void *values; int64_t stride, wide; } terms[4];
+} Sum;
+
 /* fewer elements than this are not worth a second thread */
 #define SMALL 8192
 
@@ -76,6 +82,33 @@ static inline float largest_of(const float *values) {
 }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* what steps.c calls of the other files */
+void lstm_forward_float(const float *products, const Sum *inputs, const float *bias, const float *cells, int64_t rows, int64_t size,
+                        float *gates, float *hiddens, float *news, float *squasheds, float *lows, int64_t lows_stride, float *others,
+                        int64_t others_stride);
+void lstm_back_float(const float *gates, const float *cells, const float *squasheds, const Sum *of_hidden, int64_t rows, int64_t size,
+                     float *of_cells, float *of_gates);
+void squash_float(const float *products, const float *masks, int64_t masks_stride, int64_t rows, int64_t size, float *plains,
+                  float *outputs, float *lows, int64_t lows_stride);
+void squash_back_float(const Sum *of_output, const float *masks, int64_t masks_stride, const float *plains, int64_t rows, int64_t size,
+                       float *of_products);
+void attend_float(const float *scores, const float *padding, const float *factors, const float *values, int64_t rows,
+                  int64_t positions, int64_t size, float *weights, float *contexts, float *lows, int64_t lows_stride);
+void attend_back_float(const Sum *of_context, const float *of_weights, int64_t weights_stride, const float *weights,
+                       const float *values, int64_t rows, int64_t positions, int64_t size, float *of_contexts, float *of_scores);
+void additive_float(const float *products, const float *keys, const float *vector, int64_t rows, int64_t asked, int64_t positions,
+                    int64_t size, float *scores);
+void additive_back_float(const float *products, const float *keys, const float *vector, const float *of_scores, int64_t rows,
+                         int64_t positions, int64_t size, float *of_keys, float *of_products, float *of_vector);
+void compare_float(const float *queries, const float *keys, const int64_t *places, int64_t sentences, int64_t asked,
+                   int64_t positions, int64_t size, float *scores);
+void average_float(const float *weights, const float *values, const int64_t *places, int64_t sentences, int64_t asked,
+                   int64_t positions, int64_t size, float *means);
+void product_of_floats(const float *rows, int64_t row, int64_t count, int64_t depth, const float *panels, int64_t columns,
+                       float *results);
+void product_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, const int32_t *panels,
+                       const float *scales, int64_t columns, float *results);
 
 #ifdef __AVX512F__
 

@@ -1,7 +1,9 @@
 """All steps of an LSTM layer in buffers, forwards and backwards: the stuff of recurrences with a derivative by hand."""
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,7 +11,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nmt.model.kernels import flipped, lstm_back, lstm_forward
+from nmt.model.library import compiled
 from nmt.model.products import Factor, Rounding, Stack, outer, rounded, rounded_rows, sum_rows, times_transposed
+from nmt.model.steps import LayerSteps, describe, describe_factor
+
+ByStep = Sequence[tuple[Tensor, ...]]
+"""Of each step a gradient, or nothing for 0."""
 
 
 class Part(ABC):
@@ -65,36 +72,60 @@ class Layer(Part):
         self.matrix = rounded(recurrent, self.rounding) if parts is None else torch.cat(parts, 1)
         self.factor = Factor(self.matrix, self.rounding)
         self.inputs = Stack.empty(hidden, self.steps, batch, self.fed_size + size, self.matrix.dtype)
-        # views of all steps at once: a tensor's own indexing takes as long as a small kernel
-        self._rows = self.inputs.steps.unbind(0)
-        self._fed, self._states = (part.unbind(0) for part in self.inputs.steps.tensor_split([self.fed_size], 2))
-        self._states[0].copy_(hidden)
-        self._projected: Sequence[Tensor | None] = [None] * self.steps
+        self.fed_inputs, self.states = self.inputs.steps.tensor_split([self.fed_size], 2)
+        self.states[0].copy_(hidden)
+        self.projected = None
         if self._reads:
             words, weight = others[-2:]
             self.words, self.word_matrix = rounded_rows(words, self.rounding), rounded(weight, self.rounding)
             projected = times_transposed(self.words, self.word_matrix, rounding=self.rounding)[: self.steps * batch]
-            self._projected = projected.view(self.steps, batch, 4 * size).unbind(0)
+            self.projected = projected.view(self.steps, batch, 4 * size)
         self.bias = bias
         self.gates = hidden.new_empty(self.steps, batch, 4 * size)
         self.hiddens, self.squashed = (hidden.new_empty(self.steps, batch, size) for _ in range(2))
         self.cells = hidden.new_empty(self.steps + 1, batch, size)
         self.cells[0] = cell
-        self._hiddens, self._cells = self.hiddens.unbind(0), self.cells.unbind(0)
-        self._kept = list(zip(self.gates.unbind(0), self.squashed.unbind(0), strict=True))
+        self.described = describe_factor(LayerSteps(), self.factor)
+        if self.described is not None:
+            self._products = hidden.new_empty(batch, 4 * size)
+            sizes = {"batch": batch, "size": size, "fed": self.fed_size}
+            kept = {"gates": self.gates, "hiddens": self.hiddens, "cells": self.cells, "squashed": self.squashed}
+            given = {"inputs": self.inputs.steps, "projected": self.projected, "bias": bias.contiguous()}
+            describe(self.described, **sizes, **given, **kept, products=self._products)
+
+    # views of all steps at once: a tensor's own indexing takes as long as a small kernel
+
+    @cached_property
+    def _given(self) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+        """Of each step the rows, of which the state is the last part, and what the words give."""
+        projected = [None] * self.steps if self.projected is None else self.projected.unbind(0)
+        return list(zip(self.inputs.steps.unbind(0), self.states.unbind(0), projected, strict=True))
+
+    @cached_property
+    def _fed(self) -> tuple[Tensor, ...]:
+        return self.fed_inputs.unbind(0)
+
+    @cached_property
+    def _cells(self) -> tuple[Tensor, ...]:
+        return self.cells.unbind(0)
+
+    @cached_property
+    def _kept(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of each step the gates, h and tanh(c)."""
+        return list(zip(*(each.unbind(0) for each in (self.gates, self.hiddens, self.squashed)), strict=True))
 
     def step(self, t: int, low: Tensor | None = None) -> Tensor:
         """Make h_t [B, H] of what was fed; write it to ``low`` [B, H], of the products' type, too."""
-        hidden, (gates, squashed) = self._hiddens[t], self._kept[t]
+        (rows, _, projected), (gates, hidden, squashed) = self._given[t], self._kept[t]
         lows = [] if low is None else [low]
         if t + 1 < self.steps:
-            lows.append(self._states[t + 1])
+            lows.append(self._given[t + 1][1])
         lstm_forward(
-            self.factor.times_transposed(self._rows[t]),
+            self.factor.times_transposed(rows),
             self._cells[t],
             hidden,
             self._cells[t + 1],
-            inputs=self._projected[t],
+            inputs=projected,
             bias=self.bias,
             gates=gates,
             squashed=squashed,
@@ -108,20 +139,40 @@ class Layer(Part):
 
     def final(self) -> tuple[Tensor, Tensor]:
         """Return h_T, c_T."""
-        return self._hiddens[-1], self._cells[-1]
+        return self.hiddens[-1], self.cells[-1]
 
-    def begin_back(self, of_hidden: Tensor | None, of_cell: Tensor | None) -> None:
-        """Make the buffers of the gradients, given those of the last state."""
+    def begin_back(
+        self,
+        of_hidden: Tensor | None,
+        of_cell: Tensor | None,
+        of_hiddens: Tensor | None = None,
+        of_cells: Tensor | None = None,
+    ) -> None:
+        """Make the buffers of the gradients, given those of the last state, and those of all h and c [T, B, H].
+
+        Only calls of the library for all steps read those of all.
+        """
         steps, batch, size = self.gates.shape
         self.factors = Stack.empty(self.gates, steps, batch, size, self.matrix.dtype)
         self._factors = self.factors.steps.unbind(0)
         zeros = torch.zeros_like(self.hiddens[0])
         self.of_recurrent: Tensor = zeros if of_hidden is None else of_hidden
         self.of_cell = zeros.clone() if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
+        if self.described is not None:
+            self._of_inputs = self.of_cell.new_empty(batch, self.matrix.shape[1])
+            self._of_given = of_hiddens, of_cells, in_rows(of_hidden)
+            found = {"of_gates": self.factors.steps, "of_cell": self.of_cell, "of_inputs": self._of_inputs}
+            last = None if self._of_given[2] is None else self._of_given[2].unsqueeze(0)
+            describe(self.described, of_hiddens=of_hiddens, of_cells=of_cells, of_last=last, **found)
+
+    def end_back(self) -> Tensor:
+        """Note what all backward steps have left; return the gradient of what was fed at the first [B, D]."""
+        of_fed, self.of_recurrent = self._of_inputs.tensor_split([self.fed_size], 1)
+        return of_fed
 
     def back(self, t: int, of_hidden: Sequence[Tensor]) -> Tensor:
         """Return the gradient of what was fed [B, D], given what adds up to that of h_t by all that is above."""
-        given, (gates, squashed) = [*of_hidden, self.of_recurrent], self._kept[t]
+        given, (gates, _, squashed) = [*of_hidden, self.of_recurrent], self._kept[t]
         lstm_back(gates, self._cells[t], squashed, given, self.of_cell, self._factors[t])
         of_inputs = self.factor.times(self._factors[t])
         of_fed, self.of_recurrent = of_inputs.tensor_split([self.fed_size], 1)
@@ -157,9 +208,13 @@ class _SideBySide(torch.autograd.Function):
     def forward(ctx: Any, layers: Sequence[Layer], *tensors: Tensor) -> tuple[Tensor, ...]:
         for layer in layers:
             layer.begin()
-        for t in range(layers[0].steps):
-            for layer in layers:
-                layer.step(t)
+        described, steps = _described(layers), layers[0].steps
+        if described is not None:
+            compiled().layers_forward(described, len(layers), steps)
+        else:
+            for t in range(steps):
+                for layer in layers:
+                    layer.step(t)
         ctx.layers = layers
         # the layers have them too; autograd sees by these whether they have changed, and whether it went back before
         ctx.save_for_backward(*tensors)
@@ -172,19 +227,35 @@ class _SideBySide(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         _ = ctx.saved_tensors
         layers: Sequence[Layer] = ctx.layers
-        for layer in layers:
-            layer.begin_back(None, None)
-        steps = layers[0].steps
-        given = [by_step(in_rows(each), steps) for each in gradients]
-        for t in reversed(range(steps)):
-            for layer, of_hiddens, of_cells in zip(layers, given[::2], given[1::2], strict=True):
-                for of_cell in of_cells[t]:
-                    layer.of_cell += of_cell
-                layer.back(t, of_hiddens[t])
+        described, steps, given = _described(layers), layers[0].steps, [in_rows(each) for each in gradients]
+        for layer, of_hiddens, of_cells in zip(layers, given[::2], given[1::2], strict=True):
+            layer.begin_back(None, None, of_hiddens, of_cells)
+        if described is not None:
+            compiled().layers_back(described, len(layers), steps)
+            for layer in layers:
+                layer.end_back()
+        else:
+            _back_by_step(layers, [by_step(each, steps) for each in given])
         return None, *(gradient for layer in layers for gradient in layer.gradients())
 
 
-def by_step(gradient: Tensor | None, steps: int) -> list[tuple[Tensor, ...]]:
+def _described(layers: Sequence[Layer]) -> Any | None:
+    """Return where the layers' descriptions are; None where one has none."""
+    found = [layer.described for layer in layers]
+    places = [ctypes.addressof(each) for each in found if each is not None]
+    return (ctypes.c_void_p * len(places))(*places) if len(places) == len(found) else None
+
+
+def _back_by_step(layers: Sequence[Layer], given: Sequence[ByStep]) -> None:
+    """Go back through all steps, given each step's gradients of h and c of each layer."""
+    for t in reversed(range(layers[0].steps)):
+        for layer, of_hiddens, of_cells in zip(layers, given[::2], given[1::2], strict=True):
+            for of_cell in of_cells[t]:
+                layer.of_cell += of_cell
+            layer.back(t, of_hiddens[t])
+
+
+def by_step(gradient: Tensor | None, steps: int) -> ByStep:
     """Return each step's part of a gradient [T, ..]; nothing for None, which is 0."""
     return [()] * steps if gradient is None else [(each,) for each in gradient.unbind(0)]
 

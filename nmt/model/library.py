@@ -2,7 +2,7 @@
 
 They are compiled for the very processor when the package is installed, if there is a C compiler, and call no torch:
 whoever calls one passes addresses. ``kernels.py`` has the elementwise ones, ``panels.py``, ``sixteen_bit.py`` and
-``eight_bit.py`` the products.
+``eight_bit.py`` the products, ``steps.py`` whole recurrences.
 """
 
 import ctypes
@@ -44,8 +44,17 @@ _OF_INTEGERS = {
     "product_of_shorts": "PIIIIPPIP",
 }
 # where it has AVX-512
-_OF_FLOATS = {"lay_out_floats": "PIIIIP", "product_of_floats": "PIIIPIP"}
-SOURCES = ("kernels.h", "kernels.c", "eight_bit.c", "panels.c", "sixteen_bit.c")
+_OF_FLOATS = {
+    "lay_out_floats": "PIIIIP",
+    "product_of_floats": "PIIIPIP",
+    "layers_forward": "PII",
+    "layers_back": "PII",
+    "fed_readouts_forward": "PPPI",
+    "fed_readouts_back": "PPPI",
+    "fed_contexts_forward": "PPPI",
+    "fed_contexts_back": "PPI",
+}
+SOURCES = ("kernels.h", "kernels.c", "eight_bit.c", "panels.c", "sixteen_bit.c", "steps.c")
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
 # number of tensors; then of each its place, the distance of its rows, and whether it is float32, or their width
 Several = ctypes.c_int64 * 13

@@ -46,6 +46,11 @@ class Panels:
         given = matrix.data_ptr(), *matrix.stride(), *matrix.shape
         self._native.lay_out_floats(*given, self._panels.data_ptr())
 
+    @property
+    def place(self) -> tuple[int, int | None, int, int]:
+        """Where the panels are, and their scales, of which there are none; columns, depth."""
+        return self._panels.data_ptr(), None, self.columns, self._panels.shape[1]
+
     def product(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given."""
         assert rows.shape[1] == self._panels.shape[1] and rows.dtype == torch.float32

@@ -193,6 +193,11 @@ class Factor:
             return None
         return self._kind(self.matrix.t())
 
+    @property
+    def laid_out(self) -> tuple[Panels | ShortMatrix, Panels | ShortMatrix] | None:
+        """What :meth:`times_transposed` and :meth:`times` multiply by; None where one of them lays out nothing."""
+        return None if self._forward is None or self._back is None else (self._forward, self._back)
+
     def times_transposed(self, rows: Tensor) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m]."""
         return times_transposed(rows, self.matrix) if self._forward is None else self._forward.product(rows)

@@ -25,8 +25,10 @@ Only what is asked for most has such parts: the LSTM; scores that define ``by_ha
 values; the readout tanh(W_c [v; h]). A decoder with anything else goes step by step.
 """
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -41,11 +43,14 @@ from nmt.model.kernels import (
     average,
     compare,
     flipped,
+    serves,
     squash,
     squash_back,
 )
-from nmt.model.layer import Layer, Part, by_step, in_rows
+from nmt.model.layer import ByStep, Layer, Part, by_step, in_rows
+from nmt.model.library import compiled
 from nmt.model.products import Factor, Rounding, Stack, outer, rounded, rounded_rows, times_transposed
+from nmt.model.steps import AttentionSteps, ReadoutSteps, as_steps, describe, describe_factor
 
 Mask = Tensor | None
 """Dropout's factors [T or 1, B, D]; None: none."""
@@ -69,6 +74,13 @@ class StepScore(Part):
         """Return nothing: :meth:`totals` does."""
         return ()
 
+    def describe(self, structure: AttentionSteps) -> bool:
+        """Write what steps.c must know of the score, and say whether it computes it."""
+        return False
+
+    def describe_back(self, structure: AttentionSteps) -> None:  # noqa: B027
+        """Write where the gradients' buffers are."""
+
     @abstractmethod
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients by ``tensors``, given all queries [T, B, H] and all gradients of scores [T, B, S]."""
@@ -85,14 +97,25 @@ class BilinearSteps(StepScore):
     def __init__(self, keys: Tensor, scale: float = 1.0) -> None:
         self.tensors, self.scale = (keys,), scale
 
+    def begin(self) -> None:
+        """Have the keys side by side."""
+        self.keys = self.tensors[0].contiguous()
+
+    def describe(self, structure: AttentionSteps) -> bool:
+        """Say so: it does."""
+        batch, _, size = self.keys.shape
+        self.of_query = self.keys.new_empty(batch, size)
+        describe(structure, keys=self.keys, key_size=size, scale=self.scale, of_query=self.of_query)
+        return True
+
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return scores [B, S]."""
-        scores = compare(query.unsqueeze(1), self.tensors[0]).squeeze(1)
+        scores = compare(query.unsqueeze(1), self.keys).squeeze(1)
         return scores if self.scale == 1.0 else scores.mul_(self.scale)
 
     def back(self, t: int, of_scores: Tensor) -> Tensor:
         """Return the query's gradient."""
-        of_query = average(of_scores.unsqueeze(1), self.tensors[0]).squeeze(1)
+        of_query = average(of_scores.unsqueeze(1), self.keys).squeeze(1)
         return of_query if self.scale == 1.0 else of_query.mul_(self.scale)
 
     def totals(self, queries: Tensor, of_scores: Tensor) -> tuple[Tensor]:
@@ -120,7 +143,22 @@ class AdditiveSteps(StepScore):
         keys, weight, self.vector = self.tensors
         self.keys, self.matrix = keys.contiguous(), rounded(weight, self.rounding)
         self.factor = Factor(self.matrix, self.rounding)
-        self.products: list[Tensor] = []
+        self.products = self.matrix.new_empty(self.steps, len(keys), len(weight))
+
+    def describe(self, structure: AttentionSteps) -> bool:
+        """Write what steps.c must know; say whether there are products for it."""
+        if describe_factor(structure, self.factor) is None:
+            return False
+        (batch, _, size), self._vector = self.keys.shape, self.vector.contiguous()
+        self.of_query = self.keys.new_empty(batch, self.matrix.shape[1])
+        given = {"keys": self.keys, "key_size": size, "vector": self._vector}
+        describe(structure, **given, products=self.products, of_query=self.of_query)
+        return True
+
+    def describe_back(self, structure: AttentionSteps) -> None:
+        """Write where the gradients' buffers are."""
+        found = {"of_keys": self.of_keys, "of_vector": self.of_vector}
+        describe(structure, of_products=self.of_products.steps, **found)
 
     def begin_back(self) -> None:
         """Make the buffers of the gradients."""
@@ -130,7 +168,7 @@ class AdditiveSteps(StepScore):
 
     def step(self, t: int, query: Tensor) -> Tensor:
         """Return scores [B, S]."""
-        self.products.append(self.factor.times_transposed(rounded(query, self.rounding)))
+        self.factor.write(self.products[t], rounded(query, self.rounding))
         return additive(self.products[t], self.keys, self.vector)
 
     def back(self, t: int, of_scores: Tensor) -> Tensor:
@@ -210,21 +248,41 @@ class Attend(Part):
         self.contexts = self.values.new_empty(self.steps, batch, size)
         # the lowest number: what is added to it vanishes in rounding
         lowest = torch.finfo(self.values.dtype).min
-        factors = self.allowed.to(self.values.dtype).contiguous()
-        padding = torch.zeros_like(factors).masked_fill_(~self.allowed, lowest)
-        masks = list(zip(padding.unbind(0), factors.unbind(0), strict=True))
-        self._masks = masks if len(masks) == self.steps else masks * self.steps
-        self._found = list(zip(self.weights.unbind(0), self.contexts.unbind(0), strict=True))
+        self.factors = self.allowed.to(self.values.dtype).contiguous()
+        self.padding = torch.zeros_like(self.factors).masked_fill_(~self.allowed, lowest)
+        self.described = AttentionSteps() if serves(self.values) else None
+        if self.described is None or not self.score.describe(self.described):
+            self.described = None
+            return
+        self._scores = self.values.new_empty(batch, positions)
+        sizes = {"batch": batch, "positions": positions, "size": size}
+        masks = {"padding": self.padding, "factors": self.factors, "scores": self._scores}
+        found = {"weights": self.weights, "contexts": self.contexts}
+        describe(self.described, **sizes, values=self.values, **masks, **found)
+
+    @cached_property
+    def _masks(self) -> list[tuple[Tensor, Tensor]]:
+        masks = list(zip(self.padding.unbind(0), self.factors.unbind(0), strict=True))
+        return masks if len(masks) == self.steps else masks * self.steps
+
+    @cached_property
+    def _found(self) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(self.weights.unbind(0), self.contexts.unbind(0), strict=True))
 
     def step(self, t: int, query: Tensor, low: Tensor | None = None) -> Tensor:
         """Return the context [B, M] of the query [B, H]; write it to ``low`` [B, M], of the products' type, too."""
         attend(self.score.step(t, query), *self._masks[t], self.values, *self._found[t], low)
         return self._found[t][1]
 
-    def begin_back(self) -> None:
-        """Make the buffers of the gradients."""
+    def begin_back(self, of_contexts: Tensor | None, of_weights: Tensor | None) -> None:
+        """Make the buffers of the gradients; calls for all steps read those given, [T, B, M] and [T, B, S]."""
         self.score.begin_back()
         self.of_contexts, self.of_scores = torch.empty_like(self.contexts), torch.empty_like(self.weights)
+        if self.described is not None:
+            self.score.describe_back(self.described)
+            self._given = of_contexts, of_weights
+            found = {"of_contexts": self.of_contexts, "of_scores": self.of_scores}
+            describe(self.described, **found, given_contexts=of_contexts, given_weights=of_weights)
         self._of_found = list(zip(self.of_contexts.unbind(0), self.of_scores.unbind(0), strict=True))
 
     def back(self, t: int, of_context: Sequence[Tensor], of_weights: Tensor | None = None) -> Tensor | None:
@@ -263,26 +321,43 @@ class Read(Part):
         self.inputs = Stack.empty(self.matrix, self.steps, len(first), weight.shape[1])
         self.plain = first.new_empty(self.steps, *first.shape)
         self.readouts = self.plain if self.mask is None else torch.empty_like(self.plain)
-        self._rows, self._plain, self._readouts = (
-            each.unbind(0) for each in (self.inputs.steps, self.plain, self.readouts)
-        )
-        self._masks = masks_by_step(self.mask, self.steps)
+        self.described = describe_factor(ReadoutSteps(), self.factor)
+        if self.described is not None:
+            self._products, (batch, size) = torch.empty_like(self.plain[0]), first.shape
+            given = {"batch": batch, "size": size, "inputs": self.inputs.steps, "mask": self.mask}
+            describe(self.described, **given, plain=self.plain, outputs=self.readouts, products=self._products)
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, ...]:
+        return self.inputs.steps.unbind(0)
+
+    @cached_property
+    def _found(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each step the readout without and with the mask."""
+        return list(zip(self.plain.unbind(0), self.readouts.unbind(0), strict=True))
+
+    @cached_property
+    def _masks(self) -> list[Tensor | None]:
+        return masks_by_step(self.mask, self.steps)
 
     def step(self, t: int, low: Tensor | None) -> Tensor:
         """Return the readout [B, F] of what ``inputs`` has, [v; h]; write it to ``low``, of the products' type, too."""
         products = self.factor.times_transposed(self._rows[t])
-        squash(products, self._masks[t], self._plain[t], self._readouts[t], low)
-        return self._readouts[t]
+        squash(products, self._masks[t], *self._found[t], low)
+        return self._found[t][1]
 
-    def begin_back(self) -> None:
-        """Make the buffer of the gradients."""
+    def begin_back(self, of_readouts: Tensor | None) -> None:
+        """Make the buffer of the gradients; calls for all steps read that given, [T, B, F]."""
         steps, batch, size = self.plain.shape
         self.of_sums = Stack.empty(self.matrix, steps, batch, size)
+        if self.described is not None:
+            self._given, self._of_inputs = of_readouts, self.plain.new_empty(batch, self.matrix.shape[1])
+            describe(self.described, of_sums=self.of_sums.steps, of_outputs=of_readouts, of_inputs=self._of_inputs)
         self._of_sums = self.of_sums.steps.unbind(0)
 
     def back(self, t: int, of_readout: Sequence[Tensor]) -> Tensor:
         """Return the gradient of [v; h], given what adds up to that of the readout."""
-        squash_back(of_readout, self._masks[t], self._plain[t], self._of_sums[t])
+        squash_back(of_readout, self._masks[t], self._found[t][0], self._of_sums[t])
         return self.factor.times(self._of_sums[t])
 
     def finish(self, of_first: Tensor) -> None:
@@ -350,10 +425,16 @@ class Unrolled(ABC):
             of_output = [total if mask is None else total.mul_(mask)]
         return self.layers[0].back(t, of_output)
 
-    def _begin_back(self, of_finals: Sequence[Tensor | None]) -> None:
-        self.attend.begin_back()
-        for layer, of_hidden, of_cell in zip(self.layers, of_finals[::2], of_finals[1::2], strict=True):
-            layer.begin_back(of_hidden, of_cell)
+    def _described(self) -> list[Any] | None:
+        """Return what steps.c takes of layer and attention; None where it does not go through their steps."""
+        found = [*(layer.described for layer in self.layers), self.attend.described]
+        return [ctypes.byref(each) for each in found if each is not None] if len(found) == 2 and None not in found else None
+
+    def _begin_back(self, of_finals: Sequence[Tensor | None], of_states: Tensor | None) -> None:
+        """Make the layers' buffers, given the gradients of their last states and of the top's [T, B, H]."""
+        last = len(self.layers) - 1
+        for n, (layer, of_hidden, of_cell) in enumerate(zip(self.layers, of_finals[::2], of_finals[1::2], strict=True)):
+            layer.begin_back(of_hidden, of_cell, of_states if n == last else None)
 
 
 class FedReadouts(Unrolled):
@@ -372,33 +453,51 @@ class FedReadouts(Unrolled):
 
     def forward(self) -> tuple[Tensor, ...]:
         """Go through all steps."""
-        into, size = self.layers[0].fed(0), self.attend.values.shape[2]
-        assert into is not None
-        into.copy_(self.read.tensors[1])
+        size = self.attend.values.shape[2]
+        self.layers[0].fed_inputs[0].copy_(self.read.tensors[1])
         self.outputs = self.layers[0].hiddens if len(self.layers) == 1 else torch.empty_like(self.layers[-1].hiddens)
-        contexts, states = (part.unbind(0) for part in self.read.inputs.steps.tensor_split([size], 2))
-        for t in range(self.steps):
-            output = self._update(t, states[t])
-            if len(self.layers) > 1:
-                self.outputs[t] = output
-            self.attend.step(t, output, contexts[t])
-            self.read.step(t, self.layers[0].fed(t + 1))
+        described = self._described()
+        if described is not None:
+            compiled().fed_readouts_forward(*described, self.steps)
+        else:
+            contexts, states = (part.unbind(0) for part in self.read.inputs.steps.tensor_split([size], 2))
+            for t in range(self.steps):
+                output = self._update(t, states[t])
+                if len(self.layers) > 1:
+                    self.outputs[t] = output
+                self.attend.step(t, output, contexts[t])
+                self.read.step(t, self.layers[0].fed(t + 1))
         return self.read.readouts, self.outputs, self.attend.contexts, self.attend.weights
+
+    def _described(self) -> list[Any] | None:
+        found = super()._described()
+        return None if found is None or self.read.described is None else [*found, ctypes.byref(self.read.described)]
 
     def backward(self, *gradients: Tensor | None) -> None:
         """Go back through all steps."""
-        of_readouts, of_states, of_contexts, of_weights = (by_step(each, self.steps) for each in gradients[:4])
-        self.read.begin_back()
-        self._begin_back(gradients[4:])
-        size = self.attend.contexts.shape[2]
-        of_fed = torch.zeros_like(self.read.plain[0])
+        self.read.begin_back(gradients[0])
+        self.attend.begin_back(*gradients[2:4])
+        self._begin_back(gradients[4:], gradients[1])
+        described = self._described()
+        if described is not None:
+            compiled().fed_readouts_back(*described, self.steps)
+            of_fed = self.layers[0].end_back()
+        else:
+            of_fed = self._back_by_step(*(by_step(each, self.steps) for each in gradients[:4]))
+        self.attend.finish(self.outputs)
+        self.read.finish(of_fed)
+
+    def _back_by_step(
+        self, of_readouts: ByStep, of_states: ByStep, of_contexts: ByStep, of_weights: ByStep
+    ) -> Tensor:
+        """Return the gradient of the readout before the first."""
+        size, of_fed = self.attend.contexts.shape[2], torch.zeros_like(self.read.plain[0])
         for t in reversed(range(self.steps)):
             of_context, of_output = self.read.back(t, [of_fed, *of_readouts[t]]).tensor_split([size], 1)
             of_query = self.attend.back(t, [of_context, *of_contexts[t]], *of_weights[t])
             given = [of_output, *of_states[t], *(() if of_query is None else (of_query,))]
             of_fed = self._update_back(t, given)
-        self.attend.finish(self.outputs)
-        self.read.finish(of_fed)
+        return of_fed
 
 
 class FirstQuery(Part):
@@ -413,11 +512,11 @@ class FirstQuery(Part):
 
     def finish(self, of_query: Tensor) -> None:
         """Note its gradient."""
-        self._of_query = of_query
+        self.of_query = of_query
 
     def gradients(self) -> tuple[Tensor]:
         """Return its gradient."""
-        return (self._of_query,)
+        return (self.of_query,)
 
 
 class FedContexts(Unrolled):
@@ -439,23 +538,38 @@ class FedContexts(Unrolled):
         query = self.first.tensors[0]
         self.states = query.new_empty(self.steps + 1, *query.shape)
         self.states[0] = query
-        for t in range(self.steps):
-            self.attend.step(t, self.states[t], self.layers[0].fed(t))
-            self.states[t + 1] = self._update(t)
+        described = self._described()
+        if described is not None:
+            compiled().fed_contexts_forward(*described, as_steps(self.states), self.steps)
+        else:
+            for t in range(self.steps):
+                self.attend.step(t, self.states[t], self.layers[0].fed(t))
+                self.states[t + 1] = self._update(t)
         return self.states, self.attend.contexts, self.attend.weights
 
     def backward(self, *gradients: Tensor | None) -> None:
         """Go back through all steps."""
-        of_states = by_step(gradients[0], self.steps + 1)
-        of_contexts, of_weights = (by_step(each, self.steps) for each in gradients[1:3])
-        self._begin_back(gradients[3:])
-        of_output = [torch.zeros_like(self.states[0])]
-        for t in reversed(range(self.steps)):
-            of_context = [self._update_back(t, [*of_output, *of_states[t + 1]]), *of_contexts[t]]
-            of_query = self.attend.back(t, of_context, *of_weights[t])
-            of_output = [torch.zeros_like(self.states[0]) if of_query is None else of_query]
-        self.first.finish(sum(of_states[0], of_output[0].to(self.states.dtype)))
+        self.attend.begin_back(*gradients[1:3])
+        self._begin_back(gradients[3:], None if gradients[0] is None else gradients[0][1:])
+        described = self._described()
+        if described is not None:
+            compiled().fed_contexts_back(*described, self.steps)
+            self.layers[0].end_back()
+            of_query = self.attend.score.of_query
+        else:
+            given = by_step(gradients[0], self.steps + 1)
+            of_query = self._back_by_step(given, *(by_step(each, self.steps) for each in gradients[1:3]))
+        self.first.finish(of_query if gradients[0] is None else gradients[0][0] + of_query.to(self.states.dtype))
         self.attend.finish(self.states[:-1])
+
+    def _back_by_step(self, of_states: ByStep, of_contexts: ByStep, of_weights: ByStep) -> Tensor:
+        """Return what the first step's query adds to the gradient of the state before it."""
+        of_output = torch.zeros_like(self.states[0])
+        for t in reversed(range(self.steps)):
+            of_context = [self._update_back(t, [of_output, *of_states[t + 1]]), *of_contexts[t]]
+            of_query = self.attend.back(t, of_context, *of_weights[t])
+            of_output = torch.zeros_like(self.states[0]) if of_query is None else of_query
+        return of_output
 
 
 class _Whole(torch.autograd.Function):

@@ -58,6 +58,11 @@ class ShortMatrix:
         given = matrix.data_ptr(), *matrix.stride(), self.columns, self._depth
         self._native.lay_out_shorts(*given, self._panels.data_ptr(), self._scales.data_ptr())
 
+    @property
+    def place(self) -> tuple[int, int | None, int, int]:
+        """Where the panels are, and their scales; columns, depth."""
+        return self._panels.data_ptr(), self._scales.data_ptr(), self.columns, self._depth
+
     def product(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given."""
         assert rows.shape[1] == self._depth and rows.dtype == torch.float32
