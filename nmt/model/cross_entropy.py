@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model.kernels import cross_entropy, flip, flips
+from nmt.model.kernels import cross_entropy, flip, flips, join_targets
 from nmt.model.products import (
     Factor,
     Rounding,
+    add_outer,
     current,
     outer,
     product,
@@ -99,8 +100,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         count, left, matrix = len(readouts), rounded_rows(readouts, rounding), rounded(weight, rounding)
         factor, nll, of_bias = Factor(matrix, rounding), readouts.new_empty(count), torch.zeros_like(bias)
         of_readouts, of_weight = torch.empty_like(readouts), None
-        # the products take the rest
-        ones = _Ones(targets, real, 1 - smoothing, apart=differentiate and rounding is Rounding.int16)
+        # In 16 bits a row has few digits left beside a 1: all small probabilities would be rounded to the same side, and
+        # what they take away nearly cancels what the 1 adds. The products take all but the targets' own part.
+        apart = differentiate and rounding is Rounding.int16
         rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
         for first in range(0, count, rows):
             block, real_rows = left[first : first + rows], min(rows, count - first)
@@ -118,21 +120,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 place = slice(first + chunk.start, first + chunk.start + within)
                 counts = None if real is None else real[place]
                 given = bias, targets[place], counts, smoothing, nll[place], of_bias
-                cross_entropy(logits[:within], *given, differentiate=differentiate)
+                cross_entropy(logits[:within], *given, differentiate=differentiate, apart=apart)
                 if differentiate:
                     logits[within:].zero_()
-                    ones.leave(logits[:within], place)
                     if turns:
                         flip(logits, turned[:, chunk])
                         of_readouts[place] = factor.times(logits)[:within]
             real_place = slice(first, first + real_rows)
             if whole:
-                of_readouts[real_place] = factor.times(gradient)[:real_rows]
+                factor.write_back(of_readouts[real_place], gradient[:real_rows])
             if differentiate:
-                total = outer(turned, block, rounding)
-                ones.join(of_readouts, total, matrix, block, real_place)
                 # one block's product stays as it is until it is scaled
-                of_weight = total if of_weight is None else of_weight.to(weight.dtype).add_(total)
+                if of_weight is None:
+                    of_weight = outer(turned, block, rounding)
+                else:
+                    of_weight = of_weight.to(weight.dtype)
+                    add_outer(of_weight, turned, block, rounding)
+            if apart:
+                assert of_weight is not None
+                both = {"readouts": block[:real_rows], "of_readouts": of_readouts[real_place]}
+                counts = None if real is None else real[real_place]
+                join_targets(targets[real_place], counts, 1 - smoothing, weight=matrix, of_weight=of_weight, **both)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)
         ctx.mark_non_differentiable(nll)
         loss = nll.sum()
@@ -148,45 +156,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         return *(_scaled(each, gradients[0]) for each in ctx.saved_tensors), *(None,) * 5
-
-
-class _Ones:
-    """The targets' own part of the gradients of logits, -(1 - e) [v = y], outside of the products where it stays apart.
-
-    In 16 bits a row has few digits left beside a 1: all small probabilities would be rounded to the same side, and what
-    they take away nearly cancels what the 1 adds.
-
-    Args:
-        targets: [n].
-        real: [n], False where a row counts for nothing; None where all count.
-        size: 1 - e.
-        apart: whether it stays apart; else nothing is done.
-    """
-
-    def __init__(self, targets: Tensor, real: Tensor | None, size: float, *, apart: bool) -> None:
-        self.targets = targets.unsqueeze(1)
-        counts = torch.ones_like(self.targets, dtype=torch.bool) if real is None else real.unsqueeze(1)
-        self.sizes = counts.double() * size if apart else None
-
-    def leave(self, of_logits: Tensor, place: slice) -> None:
-        """Take the part of the rows at ``place`` out of the gradients of their logits [.., V]."""
-        if self.sizes is not None:
-            of_logits.scatter_add_(1, self.targets[place], self.sizes[place].to(of_logits.dtype))
-
-    def join(self, of_readouts: Tensor, of_weight: Tensor, weight: Tensor, readouts: Tensor, place: slice) -> None:
-        """Add what it gives to the gradients of readouts, at ``place`` of [n, F], and of the weight [V, F].
-
-        Args:
-            of_readouts: [n, F].
-            of_weight: [V, F].
-            weight: [V, F].
-            readouts: those at ``place``, and maybe more behind them.
-            place: the rows.
-        """
-        if self.sizes is not None:
-            targets, sizes = self.targets[place].squeeze(1), self.sizes[place].to(weight.dtype)
-            of_readouts[place].addcmul_(weight.index_select(0, targets), sizes, value=-1)
-            of_weight.index_add_(0, targets, readouts[: len(targets)] * sizes, alpha=-1)
 
 
 def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:

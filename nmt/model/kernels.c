@@ -91,6 +91,33 @@ void soften(const float *scores, const uint8_t *allowed, int64_t rows, int64_t a
     }
 }
 
+/* Of each row that is real and has a target y: of_readouts [rows, size] -= share * weight_y, of_weight_y -= share * readouts. The
+ * readouts' rows are `row` apart. */
+void join_targets(const int64_t *targets, const uint8_t *real, int64_t rows, int64_t size, int64_t vocabulary, float share,
+                  const float *weight, const float *readouts, int64_t row, float *of_readouts, float *of_weight) {
+#pragma omp parallel if (rows * size > SMALL)
+    {
+#pragma omp for schedule(static) nowait
+        for (int64_t i = 0; i < rows; i++) {
+            if ((real && !real[i]) || targets[i] < 0 || targets[i] >= vocabulary) continue;
+            const float *own = weight + targets[i] * size;
+            float *of_readout = of_readouts + i * size;
+#pragma omp simd
+            for (int64_t k = 0; k < size; k++) of_readout[k] -= share * own[k];
+        }
+        /* rows have targets in common, hence a thread its columns */
+#pragma omp for schedule(static)
+        for (int64_t first = 0; first < size; first += BLOCK)
+            for (int64_t i = 0; i < rows; i++) {
+                if ((real && !real[i]) || targets[i] < 0 || targets[i] >= vocabulary) continue;
+                const float *readout = readouts + i * row;
+                float *own = of_weight + targets[i] * size;
+#pragma omp simd
+                for (int64_t k = first; k < (first + BLOCK < size ? first + BLOCK : size); k++) own[k] -= share * readout[k];
+            }
+    }
+}
+
 /* 16 numbers: as they are stored, and as they are computed with */
 typedef float Lanes __attribute__((vector_size(64)));
 typedef float Stored_float __attribute__((vector_size(64)));
@@ -501,9 +528,10 @@ void NAMED(average, LOW)(const float *weights, const LOW *values, const int64_t 
         }
 }
 
-/* adds to of_bias; a row that is not real counts for nothing */
+/* Adds to of_bias; a row that is not real counts for nothing. Where the targets stay apart, their own -(1 - smoothing) is not in the
+ * gradients of logits. */
 void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *targets, const uint8_t *real, int64_t rows, int64_t size,
-                               float smoothing, int64_t differentiate, float *nll, float *of_bias) {
+                               float smoothing, int64_t differentiate, int64_t apart, float *nll, float *of_bias) {
     /* one sum a thread, added up in their order, so that the same threads give the same result */
     float *sums = calloc(omp_get_max_threads() * size, sizeof(float));
 #pragma omp parallel
@@ -536,7 +564,7 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
             }
             nll[i] = logf(total) + largest - chosen;
             if (!differentiate) continue;
-            float factor = 1 / total, spread = smoothing / size;
+            float factor = 1 / total, spread = smoothing / size, others = row[targets[i]] * factor - spread;
             row[targets[i]] -= (1 - smoothing) * total;
 #pragma omp simd
             for (int64_t v = 0; v < size; v++) {
@@ -544,6 +572,7 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
                 own[v] += gradient;
                 logit[v] = TO(gradient);
             }
+            if (apart) logit[targets[i]] = TO(others);
         }
         free(row);
         int64_t threads = omp_get_num_threads();

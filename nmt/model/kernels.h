@@ -83,6 +83,9 @@ static inline float largest_of(const float *values) {
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* a matrix as sixteen_bit.c lays it out, and where its products go; `more`: they are added to what is there */
+typedef struct { const int32_t *panels; const float *scales; int64_t columns; float *results; int64_t more; } ShortProduct;
+
 /* what steps.c calls of the other files */
 void lstm_forward_float(const float *products, const Sum *inputs, const float *bias, const float *cells, int64_t rows, int64_t size,
                         float *gates, float *hiddens, float *news, float *squasheds, float *lows, int64_t lows_stride, float *others,
@@ -107,8 +110,8 @@ void average_float(const float *weights, const float *values, const int64_t *pla
                    int64_t positions, int64_t size, float *means);
 void product_of_floats(const float *rows, int64_t row, int64_t count, int64_t depth, const float *panels, int64_t columns,
                        float *results);
-void product_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, const int32_t *panels,
-                       const float *scales, int64_t columns, float *results);
+void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, const ShortProduct *products,
+                        int64_t number);
 
 #ifdef __AVX512F__
 

@@ -448,6 +448,7 @@ def cross_entropy(
     of_bias: Tensor,
     *,
     differentiate: bool,
+    apart: bool = False,
 ) -> None:
     """Write each row's nll, and in the place of its logits the gradient of the smoothed loss; see cross_entropy.py.
 
@@ -460,15 +461,16 @@ def cross_entropy(
         nll: [n].
         of_bias: [V], to which the sum of the rows is added, on a CPU before they are rounded.
         differentiate: whether gradients are wanted.
+        apart: the gradient of the logits is without the targets' own part, -(1 - e) [v = y]; see :func:`join_targets`.
     """
     native = _usable(nll, logits, bias, targets, real, of_bias)
     if native is not None:
         function = native.cross_entropy_float if logits.dtype == torch.float32 else native.cross_entropy_bfloat16
         wanted = None if real is None else real.data_ptr()
-        given = *logits.shape, smoothing, differentiate, nll.data_ptr(), of_bias.data_ptr()
+        given = *logits.shape, smoothing, differentiate, apart, nll.data_ptr(), of_bias.data_ptr()
         function(logits.data_ptr(), bias.data_ptr(), targets.data_ptr(), wanted, *given)
         return
-    fused = _on_gpu(nll, logits, bias, targets, real, of_bias)
+    fused = None if apart else _on_gpu(nll, logits, bias, targets, real, of_bias)
     if fused is not None:
         given = logits, bias, targets, real, smoothing, nll, of_bias
         fused.cross_entropy(*given, differentiate=differentiate)
@@ -482,11 +484,45 @@ def cross_entropy(
         return
     if smoothing:
         probs -= smoothing / probs.shape[1]
-    probs.scatter_add_(1, targets, probs.new_full(targets.shape, smoothing - 1))
+    own = probs.new_full(targets.shape, smoothing - 1)
+    probs.scatter_add_(1, targets, own)
     if real is not None:
         probs *= real.unsqueeze(1)
+        own *= real.unsqueeze(1)
     of_bias += probs.sum(0)
-    logits.copy_(probs)
+    logits.copy_(probs.scatter_add_(1, targets, -own) if apart else probs)
+
+
+def join_targets(
+    targets: Tensor,
+    real: Tensor | None,
+    share: float,
+    *,
+    weight: Tensor,
+    readouts: Tensor,
+    of_readouts: Tensor,
+    of_weight: Tensor,
+) -> None:
+    """Add to gradients of readouts and weight what :func:`cross_entropy` left apart: the targets' own part.
+
+    Args:
+        targets: [n] ids.
+        real: [n], False on rows that count for nothing; None where all count.
+        share: 1 - e.
+        weight: [V, F].
+        readouts: [n, F].
+        of_readouts: [n, F]; loses share * W_y.
+        of_weight: [V, F]; row y loses share * h.
+    """
+    native = _usable(of_readouts, targets, real, weight, of_weight, rows=(readouts,))
+    if native is not None and readouts.dtype == torch.float32:
+        places = targets.data_ptr(), None if real is None else real.data_ptr(), *of_readouts.shape, len(weight)
+        given = weight.data_ptr(), *_rows(readouts), of_readouts.data_ptr(), of_weight.data_ptr()
+        native.join_targets(*places, share, *given)
+        return
+    shares = torch.full_like(targets, share, dtype=weight.dtype) if real is None else real.to(weight.dtype) * share
+    of_readouts.addcmul_(weight.index_select(0, targets), shares.unsqueeze(1), value=-1)
+    of_weight.index_add_(0, targets, readouts * shares.unsqueeze(1), alpha=-1)
 
 
 def chooses(bias: Tensor) -> bool:

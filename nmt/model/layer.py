@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from nmt.model.kernels import flipped, lstm_back, lstm_forward
 from nmt.model.library import compiled
-from nmt.model.products import Factor, Rounding, Stack, outer, rounded, rounded_rows, sum_rows, times_transposed
+from nmt.model.products import Factor, Rounding, Stack, outers, rounded, rounded_rows, sum_rows, times_transposed
 from nmt.model.steps import LayerSteps, describe, describe_factor
 
 ByStep = Sequence[tuple[Tensor, ...]]
@@ -180,18 +180,19 @@ class Layer(Part):
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Return the gradients."""
-        dtype, factors = self.gates.dtype, self.factors.rows
-        turned = flipped(factors)
-        of_fed, of_recurrent = outer(turned, self.inputs.rows, self.rounding).to(dtype).tensor_split([self.fed_size], 1)
+        dtype, factors, rows = self.gates.dtype, self.factors.rows, self.inputs.rows
+        rights = [rows[:, self.fed_size :], *([rows[:, : self.fed_size]] if self.fed_size else [])]
+        rights += [self.words] if self._reads else []
+        of_recurrent, *of_others = (each.to(dtype) for each in outers(flipped(factors), rights, self.rounding))
         found = self.of_recurrent.to(dtype), self.of_cell, of_recurrent, sum_rows(factors).to(dtype)
         if self.fed_size:
-            found += (of_fed,)
+            found += (of_others[0],)
         if self._reads:
             words = self.tensors[-2]
             of_words = times_transposed(factors, self.word_matrix.t(), rounding=self.rounding)[
                 : words.shape[:2].numel()
             ].to(dtype)
-            found += (of_words.view(words.shape), outer(turned, self.words, self.rounding).to(dtype))
+            found += (of_words.view(words.shape), of_others[-1])
         return found
 
 

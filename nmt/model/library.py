@@ -26,14 +26,14 @@ _FUNCTIONS = {
     "squash_back": "SPIPIIP",
     "attend": "PPPPIIIPPPI",
     "attend_back": "SPIPPIIIPP",
-    "cross_entropy": "PPPPIIFIPP",
+    "cross_entropy": "PPPPIIFIIPP",
     "additive": "PPPIIIIP",
     "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",
     "compare": "PPPIIIIP",
     "average": "PPPIIIIP",
 }
-_PLAIN = {"drop": "PPIFIP", "random_words": "IIP", "transpose": "PIIPI", "soften": "PPIIIP"}
+_PLAIN = {"drop": "PPIFIP", "random_words": "IIP", "transpose": "PIIPI", "soften": "PPIIIP", "join_targets": "PPIIIFPPIPP"}
 # where the processor multiplies whole numbers of 8 and 16 bits
 _OF_INTEGERS = {
     "lay_out_bytes": "PIIIIIPP",
@@ -41,7 +41,7 @@ _OF_INTEGERS = {
     "lstm_of_bytes": "SIPPPIIPPP",
     "choose_of_bytes": "SIPPPIIPIIPP",
     "lay_out_shorts": "PIIIIPP",
-    "product_of_shorts": "PIIIIPPIP",
+    "products_of_shorts": "PIIIIPI",
 }
 # where it has AVX-512
 _OF_FLOATS = {

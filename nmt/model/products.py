@@ -213,6 +213,13 @@ class Factor:
         """Return ``rows @ matrix``, [n, m] -> [n, k]."""
         return times_transposed(rows, self.matrix.t()) if self._back is None else self._back.product(rows)
 
+    def write_back(self, into: Tensor, rows: Tensor) -> None:
+        """Write ``rows @ matrix`` to a contiguous [n, k]."""
+        if self._back is None:
+            write_product(into, rows, self.matrix.t())
+        else:
+            self._back.product(rows, into)
+
 
 def _flat(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])
@@ -266,6 +273,26 @@ def outer(left: Tensor, right: Tensor, rounding: Rounding) -> Tensor:
     """
     count = min(left.shape[1], len(right))
     return times_transposed(left[:, :count], right[:count].t(), rounding=rounding)
+
+
+def outers(left: Tensor, rights: Sequence[Tensor], rounding: Rounding) -> list[Tensor]:
+    """Return :func:`outer` of one left with several rights; in 16 bits it is rounded once."""
+    if rounding is not Rounding.int16 or not all(sixteen_bit.serves(right.t()) for right in rights):
+        return [outer(left, right, rounding) for right in rights]
+    count = min(left.shape[1], *map(len, rights))
+    return sixteen_bit.products(left[:, :count], [ShortMatrix(right[:count].t()) for right in rights])
+
+
+def add_outer(total: Tensor, left: Tensor, right: Tensor, rounding: Rounding) -> None:
+    """Add :func:`outer` to a contiguous total of float32 or float64, as it is made where products can do that."""
+    count = min(left.shape[1], len(right))
+    right = right[:count].t()
+    if rounding is Rounding.int16 and sixteen_bit.serves(right):
+        ShortMatrix(right).product(left[:, :count], total, more=True)
+    elif left.dtype == total.dtype and not _ONEDNN_FLOAT32:
+        total.addmm_(left[:, :count], right.t())
+    else:
+        total += times_transposed(left[:, :count], right, rounding=rounding)
 
 
 def sum_rows(rows: Tensor) -> Tensor:

@@ -217,23 +217,15 @@ typedef void (*Tile)(const int32_t *, const float *, const int32_t *, const floa
 static const Tile TILES[ROWS] = {tile_1, tile_2, tile_3,  tile_4,  tile_5,  tile_6,  tile_7,
                                  tile_8, tile_9, tile_10, tile_11, tile_12, tile_13, tile_14};
 
-/* a matrix as it was laid out, and where its products go */
-typedef struct {
-    const int32_t *panels;
-    const float *scales;
-    int64_t columns, depth;
-    float *results;
-} Product;
-
 /* rows top .. top + height of a segment from place `first` on, with their scales, times panel p; the next one is `after` behind */
-static void multiply(const Product *of, const int32_t *rows, const float *row_scales, int64_t top, int64_t height, int64_t first,
-                     int64_t p, int64_t after) {
+static void multiply(const ShortProduct *of, int64_t depth, const int32_t *rows, const float *row_scales, int64_t top, int64_t height,
+                     int64_t first, int64_t p, int64_t after) {
     int64_t columns = of->columns, room = parts_of(columns, ACROSS) * ACROSS;
-    int64_t length = pairs_of(least(SEGMENT, of->depth - first)), tiles = parts_of(height, ROWS);
+    int64_t length = pairs_of(least(SEGMENT, depth - first)), tiles = parts_of(height, ROWS);
     int64_t left = columns - p * WIDTH;
-    const int32_t *panel = of->panels + (p * pairs_of(of->depth) + first / 2) * WIDTH;
+    const int32_t *panel = of->panels + (p * pairs_of(depth) + first / 2) * WIDTH;
     const float *scales = of->scales + first / SEGMENT * room + p * WIDTH;
-    int more = first > 0;
+    int more = first > 0 || of->more;
     for (int64_t t = 0; t < tiles; t++) {
         /* of about as many rows each */
         int64_t from = height * t / tiles, here = height * (t + 1) / tiles - from;
@@ -251,12 +243,12 @@ static void multiply(const Product *of, const int32_t *rows, const float *row_sc
     }
 }
 
-/* Results [count, columns] = rows [count, depth] x panels. An element of the rows is at i * row + k * inner, one of which is 1. Who
- * is done with its part takes another: cores that others use too are not equally fast. */
-void product_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, const int32_t *panels,
-                       const float *scales, int64_t columns, float *results) {
-    const Product of = {panels, scales, columns, depth, results};
-    int64_t number = parts_of(columns, WIDTH), segments = parts_of(depth, SEGMENT), room = parts_of(count, ACROSS) * ACROSS;
+/* Results [count, columns] of each product = rows [count, depth] x panels. An element of the rows is at i * row + k * inner, one of
+ * which is 1. Who is done with its part takes another: cores that others use too are not equally fast. */
+void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, const ShortProduct *products,
+                        int64_t number) {
+    int64_t segments = parts_of(depth, SEGMENT), room = parts_of(count, ACROSS) * ACROSS, panels = 0, columns = 0;
+    for (int64_t n = 0; n < number; n++) panels += parts_of(products[n].columns, WIDTH), columns += products[n].columns;
     int32_t *shared = NULL;
     float *shared_scales = NULL;
     if (count <= FEW) {
@@ -274,9 +266,13 @@ void product_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t co
                     shorten(rows + i * row + s * SEGMENT * inner, row, inner, least(step, count - i), least(SEGMENT, depth - s * SEGMENT),
                             shared + (s * room + i) * PAIRS, shared_scales + s * room + i);
 #pragma omp for schedule(guided)
-            for (int64_t p = 0; p < number; p++)
+            for (int64_t p = 0; p < panels; p++) {
+                int64_t n = 0, own = p;
+                while (own >= parts_of(products[n].columns, WIDTH)) own -= parts_of(products[n++].columns, WIDTH);
                 for (int64_t s = 0; s < segments; s++)
-                    multiply(&of, shared + s * room * PAIRS, shared_scales + s * room, 0, count, s * SEGMENT, p, PAIRS * WIDTH);
+                    multiply(products + n, depth, shared + s * room * PAIRS, shared_scales + s * room, 0, count, s * SEGMENT, own,
+                             PAIRS * WIDTH);
+            }
         } else {
             /* a thread takes rows */
             int64_t share = count < SHARES * HEIGHT ? ACROSS : HEIGHT;
@@ -289,8 +285,9 @@ void product_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t co
                     for (int64_t i = 0; i < height; i += ACROSS)
                         shorten(rows + (top + i) * row + first * inner, row, inner, least(ACROSS, height - i),
                                 least(SEGMENT, depth - first), pairs + i * PAIRS, row_scales + i);
-                    for (int64_t p = 0; p < number; p++)
-                        multiply(&of, pairs, row_scales, top, height, first, p, pairs_of(depth) * WIDTH);
+                    for (int64_t n = 0; n < number; n++)
+                        for (int64_t p = 0; p < parts_of(products[n].columns, WIDTH); p++)
+                            multiply(products + n, depth, pairs, row_scales, top, height, first, p, pairs_of(depth) * WIDTH);
                 }
             }
             free(pairs);

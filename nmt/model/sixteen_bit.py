@@ -17,6 +17,8 @@ stays in float32.
 beside it and the number of threads.
 """
 
+import ctypes
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -51,26 +53,55 @@ class ShortMatrix:
 
     def __init__(self, matrix: Tensor) -> None:
         self.columns, self._depth = matrix.shape
-        self._native, matrix = compiled(), _in_lines(matrix)
+        matrix = _in_lines(matrix)
         panels, pairs = -(-self.columns // (2 * _PANEL)) * 2, -(-self._depth // (2 * _PAIRS)) * _PAIRS
         self._panels = torch.empty(panels, pairs, _PANEL, 2, dtype=torch.int16)
         self._scales = torch.empty(-(-self._depth // _SEGMENT), panels * _PANEL)
         given = matrix.data_ptr(), *matrix.stride(), self.columns, self._depth
-        self._native.lay_out_shorts(*given, self._panels.data_ptr(), self._scales.data_ptr())
+        compiled().lay_out_shorts(*given, self._panels.data_ptr(), self._scales.data_ptr())
 
     @property
     def place(self) -> tuple[int, int | None, int, int]:
         """Where the panels are, and their scales; columns, depth."""
         return self._panels.data_ptr(), self._scales.data_ptr(), self.columns, self._depth
 
-    def product(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
-        """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given."""
-        assert rows.shape[1] == self._depth and rows.dtype == torch.float32
-        rows, result = _in_lines(rows), rows.new_empty(len(rows), self.columns) if into is None else into
-        assert result.is_contiguous()
-        given = rows.data_ptr(), *rows.stride(), *rows.shape, self._panels.data_ptr(), self._scales.data_ptr()
-        self._native.product_of_shorts(*given, self.columns, result.data_ptr())
+    def product(self, rows: Tensor, into: Tensor | None = None, *, more: bool = False) -> Tensor:
+        """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given.
+
+        With ``more`` it is added to what is there.
+        """
+        result = rows.new_empty(len(rows), self.columns) if into is None else into
+        _multiply(rows, [self], [result], more=more)
         return result
+
+
+class _Product(ctypes.Structure):
+    """As in kernels.h."""
+
+    _fields_ = [
+        ("panels", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        ("columns", ctypes.c_int64),
+        ("results", ctypes.c_void_p),
+        ("more", ctypes.c_int64),
+    ]
+
+
+def products(rows: Tensor, matrices: Sequence[ShortMatrix]) -> list[Tensor]:
+    """Return ``rows @ matrix^T`` of each; the rows are rounded once."""
+    results = [rows.new_empty(len(rows), each.columns) for each in matrices]
+    _multiply(rows, matrices, results, more=False)
+    return results
+
+
+def _multiply(rows: Tensor, matrices: Sequence[ShortMatrix], results: Sequence[Tensor], *, more: bool) -> None:
+    found = []
+    for matrix, result in zip(matrices, results, strict=True):
+        panels, scales, columns, depth = matrix.place
+        assert rows.shape[1] == depth and rows.dtype == torch.float32 and result.is_contiguous()
+        found.append(_Product(panels, scales, columns, result.data_ptr(), more))
+    rows, given = _in_lines(rows), (_Product * len(found))(*found)
+    compiled().products_of_shorts(rows.data_ptr(), *rows.stride(), *rows.shape, given, len(found))
 
 
 def _in_lines(matrix: Tensor) -> Tensor:

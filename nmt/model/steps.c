@@ -54,7 +54,8 @@ static inline void add(Sum *sum, const float *values, int64_t stride) {
 static void multiply(const Matrix *by, const float *rows, int64_t row, int64_t count, float *results) {
 #ifdef __AVX512VNNI__
     if (by->scales) {
-        product_of_shorts(rows, row, 1, count, by->depth, by->panels, by->scales, by->columns, results);
+        ShortProduct product = {by->panels, by->scales, by->columns, results, 0};
+        products_of_shorts(rows, row, 1, count, by->depth, &product, 1);
         return;
     }
 #endif
