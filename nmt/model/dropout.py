@@ -1,6 +1,7 @@
 """Dropout of vectors, per step or one mask for all steps of a sentence, and of whole tokens."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -52,7 +53,11 @@ class Dropout(nn.Module):
         """
         if not self.training or self.rate == 0.0:
             return None
-        return dropout(like.new_ones(1 if self.variational else steps, *like.shape), self.rate)
+        shape = 1 if self.variational else steps, *like.shape
+        if like.device.type != "cpu":
+            return functional.dropout(like.new_ones(shape), self.rate)
+        ones = None if like.dtype == torch.float32 else like.new_ones(shape)
+        return drop(ones, _random_bits(shape), *_threshold(self.rate))
 
 
 def _keep(vectors: Tensor) -> Tensor:
@@ -79,25 +84,36 @@ def dropout(vectors: Tensor, rate: float) -> Tensor:
     random, since torch draws one after the other.
     """
     if vectors.device.type == "cpu":
-        return _Dropout.apply(vectors, min(round(rate * 2**16), 2**16 - 1))
+        return _Dropout.apply(vectors, *_threshold(rate))
     return functional.dropout(vectors, rate)
+
+
+def _threshold(rate: float) -> tuple[int, float]:
+    """Return which 16 random bits, as a number, are the least that keep an element, and its scale."""
+    dropped = min(round(rate * 2**16), 2**16 - 1)
+    return dropped - 2**15, 2**16 / (2**16 - dropped)
+
+
+def _random_bits(shape: Sequence[int]) -> Tensor:
+    """Return 16 random bits for each element, as numbers."""
+    count = math.prod(shape)
+    words = random_words(int(torch.randint(-(2**63), 2**63 - 1, ())), (count + 3) // 4)
+    return words.view(torch.int16)[:count].view(tuple(shape))
 
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vectors: Tensor, dropped: int) -> Tensor:
-        seed = int(torch.randint(-(2**63), 2**63 - 1, ()))
-        words = random_words(seed, (vectors.numel() + 3) // 4)
-        bits = words.view(torch.int16)[: vectors.numel()].view(vectors.shape)
+    def forward(ctx: Any, vectors: Tensor, threshold: int, scale: float) -> Tensor:
+        bits = _random_bits(vectors.shape)
         ctx.save_for_backward(bits)
-        ctx.given = dropped - 2**15, 2**16 / (2**16 - dropped)
-        return drop(vectors, bits, *ctx.given)
+        ctx.given = threshold, scale
+        return drop(vectors, bits, threshold, scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         # of sentences first where the vectors had positions first, for which there is no function in C
-        return drop(gradients[0].contiguous(), *ctx.saved_tensors, *ctx.given), None
+        return drop(gradients[0].contiguous(), *ctx.saved_tensors, *ctx.given), None, None
 
 
 def drop_words(tokens: Tensor, rate: float, *, unknown: int, special: int) -> Tensor:

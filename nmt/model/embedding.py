@@ -1,13 +1,15 @@
 """Token embeddings and the output layer over the vocabulary, which may share one matrix."""
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from nmt.model.dropout import Dropout, drop_words
-from nmt.model.products import Operand, product
+from nmt.model.kernels import add_by_token
+from nmt.model.products import Operand, current, product
 
 # Luong et al. 2015, section 4.1: parameters uniform in [-0.1, 0.1]
 _RANGE = 0.1
@@ -48,7 +50,28 @@ class Embedding(nn.Module):
         """Map ids [B, T] to vectors [B, T, E]."""
         if self.training:
             tokens = drop_words(tokens, self.word_dropout, unknown=self.unknown, special=self.special)
-        return self.dropout(functional.embedding(tokens, self.weight))
+        return self.dropout(_look_up(tokens, self.weight))
+
+
+def _look_up(tokens: Tensor, weight: Tensor) -> Tensor:
+    """Return the rows of ids [B, T]; on a CPU with a gradient that all threads add up."""
+    if current().fast and weight.device.type == "cpu" and torch.is_grad_enabled():
+        return _LookUp.apply(tokens, weight)
+    return functional.embedding(tokens, weight)
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens)
+        ctx.size = len(weight)
+        return functional.embedding(tokens, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (tokens,) = ctx.saved_tensors
+        return None, add_by_token(tokens.reshape(-1), gradients[0].reshape(-1, gradients[0].shape[-1]), ctx.size)
 
 
 class OutputLayer(nn.Module):

@@ -59,11 +59,33 @@ void random_words(uint64_t state, int64_t count, uint64_t *words) {
     }
 }
 
-/* an element stays where its 16 random bits are not below the threshold, times a scale */
+/* an element, 1 where there are no values, stays where its 16 random bits are not below the threshold, times a scale */
 void drop(const float *values, const int16_t *bits, int64_t threshold, float scale, int64_t size, float *results) {
     int16_t least = (int16_t)threshold;
+    if (values) {
 #pragma omp parallel for simd schedule(static) if (size > SMALL)
-    for (int64_t i = 0; i < size; i++) results[i] = bits[i] >= least ? values[i] * scale : 0;
+        for (int64_t i = 0; i < size; i++) results[i] = bits[i] >= least ? values[i] * scale : 0;
+    } else {
+#pragma omp parallel for simd schedule(static) if (size > SMALL)
+        for (int64_t i = 0; i < size; i++) results[i] = bits[i] >= least ? scale : 0;
+    }
+}
+
+/* Sums [vocabulary, size] of the rows of each token, which lie `row` apart; a thread has its tokens, whose rows it adds in their
+ * order. */
+void add_by_token(const int64_t *tokens, const float *values, int64_t row, int64_t rows, int64_t size, int64_t vocabulary, float *sums) {
+#pragma omp parallel if (vocabulary * size > SMALL)
+    {
+        int64_t number = omp_get_thread_num(), of = omp_get_num_threads();
+        int64_t begin = vocabulary * number / of, end = vocabulary * (number + 1) / of;
+        memset(sums + begin * size, 0, (end - begin) * size * sizeof(float));
+        for (int64_t i = 0; i < rows; i++) {
+            if (tokens[i] < begin || tokens[i] >= end) continue;
+            float *sum = sums + tokens[i] * size;
+#pragma omp simd
+            for (int64_t k = 0; k < size; k++) sum[k] += values[i * row + k];
+        }
+    }
 }
 
 /* weights [rows, positions] = softmax of the scores where it is allowed, else 0; as many rows as one row of `allowed` is for.
@@ -126,6 +148,37 @@ typedef uint32_t Wide __attribute__((vector_size(64)));
 static inline Lanes widened_float(Stored_float stored) { return stored; }
 static inline Lanes widened_bfloat16(Stored_bfloat16 stored) { return (Lanes)(__builtin_convertvector(stored, Wide) << 16); }
 
+/* The sum of the squares of all elements of tensors, in parts of one size, the same by any number of threads. */
+#define PART 65536
+double squares(const float *const *tensors, const int64_t *sizes, int64_t count) {
+    double total = 0;
+    int64_t parts = 0;
+    for (int64_t n = 0; n < count; n++) parts += (sizes[n] + PART - 1) / PART;
+    double *sums = malloc((parts + 1) * sizeof(double));
+#pragma omp parallel for schedule(static)
+    for (int64_t p = 0; p < parts; p++) {
+        int64_t n = 0, own = p;
+        while (own >= (sizes[n] + PART - 1) / PART) own -= (sizes[n++] + PART - 1) / PART;
+        const float *values = tensors[n] + own * PART;
+        int64_t length = least(PART, sizes[n] - own * PART);
+        /* so many sums at once, since each alone would wait for itself */
+        Lanes found[4] = {{0}}, here;
+        int64_t k = 0;
+        for (; k + 64 <= length; k += 64)
+            for (int64_t m = 0; m < 4; m++) {
+                memcpy(&here, values + k + 16 * m, sizeof here);
+                found[m] += here * here;
+            }
+        found[0] += found[1] + (found[2] + found[3]);
+        sums[p] = 0;
+        for (int64_t m = 0; m < 16; m++) sums[p] += found[0][m];
+        for (; k < length; k++) sums[p] += values[k] * values[k];
+    }
+    for (int64_t p = 0; p < parts; p++) total += sums[p];
+    free(sums);
+    return total;
+}
+
 typedef uint16_t Lane __attribute__((vector_size(32)));
 
 #if defined(__clang__) || __GNUC__ >= 12
@@ -178,8 +231,10 @@ void transpose(const uint16_t *values, int64_t rows, int64_t size, uint16_t *res
 #define TO NAMED(to, LOW)
 
 static inline void NAMED(add_up, LOW)(const Sum *sum, int64_t row, int64_t size, float *total) {
-    for (int64_t j = 0; j < size; j++) total[j] = 0;
-    for (int64_t n = 0; n < sum->count; n++) {
+    int64_t first = sum->count && sum->terms[0].wide;
+    if (first) memcpy(total, (const float *)sum->terms[0].values + row * sum->terms[0].stride, size * sizeof(float));
+    else memset(total, 0, size * sizeof(float));
+    for (int64_t n = first; n < sum->count; n++) {
         if (sum->terms[n].wide) {
             const float *values = (const float *)sum->terms[n].values + row * sum->terms[n].stride;
 #pragma omp simd
@@ -205,25 +260,25 @@ void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const floa
                               LOW *lows, int64_t lows_stride, LOW *others, int64_t others_stride) {
 #pragma omp parallel if (rows * size > SMALL)
     {
-        float *sum = malloc(4 * size * sizeof(float));
+        /* what is not given is 0 */
+        float *sum = malloc(4 * size * sizeof(float)), *zeros = calloc(4 * size, sizeof(float));
+        const float *added = bias ? bias : zeros;
+        int in_place = inputs->count == 1 && inputs->terms[0].wide;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++) {
-            const float *cell = cells + i * size;
+            const float *cell = cells + i * size, *given = inputs->count ? sum : zeros;
             const LOW *product = products + i * 4 * size;
             float *hidden = hiddens + i * size, *new = news + i * size;
-            NAMED(add_up, LOW)(inputs, i, 4 * size, sum);
-            if (bias) {
-#pragma omp simd
-                for (int64_t j = 0; j < 4 * size; j++) sum[j] += bias[j];
-            }
+            if (in_place) given = (const float *)inputs->terms[0].values + i * inputs->terms[0].stride;
+            else if (inputs->count) NAMED(add_up, LOW)(inputs, i, 4 * size, sum);
             if (gates) {
                 float *gate = gates + i * 4 * size, *squashed = squasheds + i * size;
 #pragma omp simd
                 for (int64_t j = 0; j < size; j++) {
-                    float entering = sigmoid(sum[j] + FROM(product[j]));
-                    float kept = sigmoid(sum[size + j] + FROM(product[size + j]));
-                    float shown = sigmoid(sum[2 * size + j] + FROM(product[2 * size + j]));
-                    float candidate = tangent(sum[3 * size + j] + FROM(product[3 * size + j]));
+                    float entering = sigmoid(given[j] + added[j] + FROM(product[j]));
+                    float kept = sigmoid(given[size + j] + added[size + j] + FROM(product[size + j]));
+                    float shown = sigmoid(given[2 * size + j] + added[2 * size + j] + FROM(product[2 * size + j]));
+                    float candidate = tangent(given[3 * size + j] + added[3 * size + j] + FROM(product[3 * size + j]));
                     gate[j] = entering, gate[size + j] = kept, gate[2 * size + j] = shown, gate[3 * size + j] = candidate;
                     new[j] = kept * cell[j] + entering * candidate;
                     squashed[j] = tangent(new[j]);
@@ -232,10 +287,10 @@ void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const floa
             } else {
 #pragma omp simd
                 for (int64_t j = 0; j < size; j++) {
-                    float entering = sigmoid(sum[j] + FROM(product[j]));
-                    float kept = sigmoid(sum[size + j] + FROM(product[size + j]));
-                    float shown = sigmoid(sum[2 * size + j] + FROM(product[2 * size + j]));
-                    float candidate = tangent(sum[3 * size + j] + FROM(product[3 * size + j]));
+                    float entering = sigmoid(given[j] + added[j] + FROM(product[j]));
+                    float kept = sigmoid(given[size + j] + added[size + j] + FROM(product[size + j]));
+                    float shown = sigmoid(given[2 * size + j] + added[2 * size + j] + FROM(product[2 * size + j]));
+                    float candidate = tangent(given[3 * size + j] + added[3 * size + j] + FROM(product[3 * size + j]));
                     new[j] = kept * cell[j] + entering * candidate;
                     hidden[j] = shown * tangent(new[j]);
                 }
@@ -243,7 +298,7 @@ void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const floa
             NAMED(write_low, LOW)(hidden, size, lows, lows_stride, i);
             NAMED(write_low, LOW)(hidden, size, others, others_stride, i);
         }
-        free(sum);
+        free(sum), free(zeros);
     }
 }
 

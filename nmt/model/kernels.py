@@ -10,6 +10,7 @@ computed has its equations where it is used: the LSTM in cells.py, attention and
 cross_entropy.py.
 """
 
+import ctypes
 import logging
 from collections.abc import Sequence
 from functools import cache
@@ -588,14 +589,38 @@ def _mixed(words: Tensor, places: int) -> Tensor:
     return words ^ ((words >> places) & ((1 << (64 - places)) - 1))
 
 
-def drop(values: Tensor, bits: Tensor, threshold: int, scale: float) -> Tensor:
-    """Return the values times a scale where their random bits, an int16, are at least the threshold; elsewhere 0."""
-    native = _usable(values, bits)
+def drop(values: Tensor | None, bits: Tensor, threshold: int, scale: float) -> Tensor:
+    """Return the values times a scale where their random bits, an int16, are at least the threshold; elsewhere 0.
+
+    Where there are no values they are 1, in float32.
+    """
+    result = torch.empty(bits.shape) if values is None else torch.empty_like(values)
+    native = _usable(result, values, bits)
     if native is None:
-        return torch.mul(values, bits >= threshold).mul_(scale)
-    result = torch.empty_like(values)
-    native.drop(values.data_ptr(), bits.data_ptr(), threshold, scale, values.numel(), result.data_ptr())
+        return torch.mul(1.0 if values is None else values, bits >= threshold).mul_(scale)
+    given = None if values is None else values.data_ptr(), bits.data_ptr()
+    native.drop(*given, threshold, scale, result.numel(), result.data_ptr())
     return result
+
+
+def add_by_token(tokens: Tensor, values: Tensor, vocabulary: int) -> Tensor:
+    """Return the sum of the rows [n, D] of each token, [n] ids: [V, D]."""
+    result = values.new_empty(vocabulary, values.shape[1])
+    native = _usable(result, tokens, rows=(values,))
+    if native is None or values.dtype != torch.float32:
+        return result.zero_().index_add_(0, tokens, values)
+    native.add_by_token(tokens.data_ptr(), *_rows(values), *values.shape, vocabulary, result.data_ptr())
+    return result
+
+
+def sum_of_squares(tensors: Sequence[Tensor]) -> float | None:
+    """Return the sum of the squares of all elements; None where the library does not serve one of them."""
+    native = library()
+    if native is None or not all(serves(each) and each.is_contiguous() for each in tensors):
+        return None
+    places = (ctypes.c_void_p * len(tensors))(*(each.data_ptr() for each in tensors))
+    sizes = (ctypes.c_int64 * len(tensors))(*(each.numel() for each in tensors))
+    return native.squares(places, sizes, len(tensors))
 
 
 def flips(rows: Tensor) -> bool:

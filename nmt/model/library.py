@@ -33,7 +33,15 @@ _FUNCTIONS = {
     "compare": "PPPIIIIP",
     "average": "PPPIIIIP",
 }
-_PLAIN = {"drop": "PPIFIP", "random_words": "IIP", "transpose": "PIIPI", "soften": "PPIIIP", "join_targets": "PPIIIFPPIPP"}
+_PLAIN = {
+    "drop": "PPIFIP",
+    "random_words": "IIP",
+    "transpose": "PIIPI",
+    "soften": "PPIIIP",
+    "join_targets": "PPIIIFPPIPP",
+    "add_by_token": "PPIIIIP",
+    "squares": "PPI",
+}
 # where the processor multiplies whole numbers of 8 and 16 bits
 _OF_INTEGERS = {
     "lay_out_bytes": "PIIIIIPP",
@@ -103,6 +111,7 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
     for name, kinds in (_PLAIN | of_integers | of_floats).items():
         function = getattr(found, name)
         function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
+    found.squares.restype = ctypes.c_double
     return found
 
 
