@@ -26,7 +26,7 @@ _FUNCTIONS = {
     "squash_back": "SPIPIIP",
     "attend": "PPPPIIIPPPI",
     "attend_back": "SPIPPIIIPP",
-    "cross_entropy": "PPPPIIFIIPP",
+    "cross_entropy": "PPPPIIFFIIPP",
     "additive": "PPPIIIIP",
     "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",

@@ -57,7 +57,13 @@ Mask = Tensor | None
 
 
 class StepScore(Part):
-    """A score whose derivative is written by hand."""
+    """A score whose derivative is written by hand.
+
+    Attributes:
+        of_query: where steps.c leaves the gradient of the query that it last went back through, [B, H].
+    """
+
+    of_query: Tensor
 
     @abstractmethod
     def step(self, t: int, query: Tensor) -> Tensor:
@@ -428,7 +434,11 @@ class Unrolled(ABC):
     def _described(self) -> list[Any] | None:
         """Return what steps.c takes of layer and attention; None where it does not go through their steps."""
         found = [*(layer.described for layer in self.layers), self.attend.described]
-        return [ctypes.byref(each) for each in found if each is not None] if len(found) == 2 and None not in found else None
+        return (
+            [ctypes.byref(each) for each in found if each is not None]
+            if len(found) == 2 and None not in found
+            else None
+        )
 
     def _begin_back(self, of_finals: Sequence[Tensor | None], of_states: Tensor | None) -> None:
         """Make the layers' buffers, given the gradients of their last states and of the top's [T, B, H]."""
@@ -487,9 +497,7 @@ class FedReadouts(Unrolled):
         self.attend.finish(self.outputs)
         self.read.finish(of_fed)
 
-    def _back_by_step(
-        self, of_readouts: ByStep, of_states: ByStep, of_contexts: ByStep, of_weights: ByStep
-    ) -> Tensor:
+    def _back_by_step(self, of_readouts: ByStep, of_states: ByStep, of_contexts: ByStep, of_weights: ByStep) -> Tensor:
         """Return the gradient of the readout before the first."""
         size, of_fed = self.attend.contexts.shape[2], torch.zeros_like(self.read.plain[0])
         for t in reversed(range(self.steps)):

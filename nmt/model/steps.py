@@ -84,7 +84,7 @@ def describe(structure: _Kind, **fields: Tensor | float | None) -> _Kind:
         fields: numbers; contiguous tensors; of what has steps, [T or 1, B or 1, D], whose rows have their elements side
             by side; None for what there is not. All float32, on a CPU.
     """
-    kinds = dict(structure._fields_)
+    kinds = {name: kind for name, kind, *_ in structure._fields_}
     for name, value in fields.items():
         if not isinstance(value, Tensor):
             # what was there before is not any more

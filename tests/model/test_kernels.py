@@ -208,6 +208,70 @@ def test_cross_entropy(way, low, smoothing, padded):
     assert real is None or not found[2][~real.cpu()].any()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("padded", [True, False])
+def test_targets_apart_are_joined_to_the_gradients(only_c, smoothing, padded):
+    """Two rows have a target in common."""
+    real = torch.arange(B).remainder(3) > 0 if padded else None
+    targets = torch.arange(B).remainder(V)
+    targets[4] = targets[5]
+
+    def run():
+        given = noise(V, seed=1), targets, real, smoothing
+        found = [(noise(B, V), torch.empty(B), noise(V, seed=3)) for _ in range(2)]
+        for apart, (logits, nll, of_bias) in enumerate(found):
+            kernels.cross_entropy(logits, *given, nll, of_bias, differentiate=True, apart=bool(apart))
+        assert torch.equal(found[0][1], found[1][1]) and torch.equal(found[0][2], found[1][2])
+        weight, readouts = noise(V, H, seed=4), noise(B, H, seed=5)
+        both_ways = {"readouts": readouts @ torch.eye(H), "of_readouts": found[1][0] @ weight}
+        of_weight = found[1][0].t() @ readouts
+        kernels.join_targets(targets, real, 1 - smoothing, weight=weight, of_weight=of_weight, **both_ways)
+        whole = found[0][0]
+        assert_near([both_ways["of_readouts"], of_weight], [whole @ weight, whole.t() @ readouts])
+        ones = torch.zeros(B, V).scatter_(1, targets.unsqueeze(1), smoothing - 1)
+        ones = ones if real is None else ones * real.unsqueeze(1)
+        assert (found[1][0] + ones - whole).abs().max() <= 1e-6
+        return both_ways["of_readouts"], of_weight
+
+    assert_near(*both(only_c, run))
+
+
+@pytest.mark.parametrize("vocabulary", [3, 500])
+def test_sums_by_token(only_c, vocabulary):
+    tokens = torch.randint(0, vocabulary, (200,), generator=torch.Generator().manual_seed(1))
+    values = noise(200, H + 2)[:, 1:-1]
+    found, expected = both(only_c, lambda: (kernels.add_by_token(tokens, values, vocabulary),))
+    assert found[0].shape == (vocabulary, H)
+    assert_near(found, expected)
+
+
+def test_sum_of_squares_is_the_same_by_any_number_of_threads(only_c):
+    tensors = [noise(*shape) for shape in [(), (5,), (300, 70), (65536,), (3, 65537), (0,)]]
+    expected, threads = sum(float(each.double().square().sum()) for each in tensors), torch.get_num_threads()
+    try:
+        found = []
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(kernels.sum_of_squares(tensors))
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] == found[1] == found[2] == pytest.approx(expected, rel=1e-6)
+    for other in (tensors[2].t(), tensors[2].double()):
+        assert kernels.sum_of_squares([*tensors, other]) is None
+    only_c.setattr(kernels, "library", lambda: None)
+    assert kernels.sum_of_squares(tensors) is None
+
+
+def test_factors_are_what_ones_become(only_c):
+    bits = torch.randint(-(2**15), 2**15, (30, 40), dtype=torch.int16)
+
+    def run():
+        return kernels.drop(None, bits, -12345, 1.25), kernels.drop(torch.ones(30, 40), bits, -12345, 1.25)
+
+    (found, of_ones), expected = both(only_c, run)
+    assert torch.equal(found, of_ones) and torch.equal(found, expected[0]) and found.unique().tolist() == [0, 1.25]
+
+
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("wrong", [-100, -1, V, 10**12])
 def test_an_id_outside_the_vocabulary_is_seen(wrong):

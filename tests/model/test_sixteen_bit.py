@@ -14,7 +14,7 @@ from nmt.model import Rounding, arithmetic, products, sixteen_bit
 from nmt.model.cells import LSTMCell
 from nmt.model.cross_entropy import linear_cross_entropy
 from nmt.model.library import multiplies_integers
-from nmt.model.products import Factor, outer, times_transposed
+from nmt.model.products import Factor, add_outer, outer, outers, times_transposed
 from nmt.model.sixteen_bit import ShortMatrix
 
 pytestmark = pytest.mark.skipif(
@@ -205,9 +205,9 @@ def test_every_attention_learns_nearly_the_same(monkeypatch, preset):
     made = []
 
     class Counted(ShortMatrix):
-        def product(self, rows, into=None):
+        def product(self, rows, into=None, **options):
             made.append(rows.shape)
-            return super().product(rows, into)
+            return super().product(rows, into, **options)
 
     monkeypatch.setattr(products, "ShortMatrix", Counted)
     sizes = ("embedding.size=64", "encoder.hidden_size=64", "decoder.hidden_size=128", "data=synthetic")
@@ -261,3 +261,36 @@ def test_a_targets_1_does_not_take_the_digits_of_small_probabilities(smoothing, 
     exact = gradients_of(torch.float64, Rounding.none)
     for found, expected in zip(gradients_of(torch.float32, Rounding.int16), exact, strict=True):
         assert (found - expected).norm() <= 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("count", [80, 700])
+@pytest.mark.parametrize("rows_have", ["rows", "columns"])
+def test_several_products_of_the_same_rows(count, rows_have):
+    rows = turned(noise(count, 513), side_by_side=rows_have)
+    matrices = [ShortMatrix(noise(columns, 513, seed=columns)) for columns in (97, 32, 256, 64)]
+    for found, matrix in zip(sixteen_bit.products(rows, matrices), matrices, strict=True):
+        assert torch.equal(found, matrix.product(rows))
+
+
+@pytest.mark.parametrize("columns", [70, 128])
+@pytest.mark.parametrize("count", [33, 700])
+def test_more_is_added_to_what_is_there(count, columns):
+    rows, matrix, total = noise(count, 600), ShortMatrix(noise(columns, 600, seed=1)), noise(count, columns, seed=2)
+    expected = total + matrix.product(rows)
+    assert matrix.product(rows, total, more=True) is total
+    assert (total - expected).norm() <= 1e-6 * expected.norm()
+
+
+@pytest.mark.parametrize("rounding", list(Rounding))
+def test_outer_products_together_and_added(rounding):
+    """Rows of zeros may follow those of one."""
+    left, rights = noise(90, 200), [noise(200, 70, seed=1), torch.cat([noise(200, 64, seed=2), torch.zeros(9, 64)])]
+    if rounding is Rounding.bf16:
+        left, rights = left.bfloat16(), [each.bfloat16() for each in rights]
+    expected = [outer(left, each, rounding) for each in rights]
+    for found, other in zip(outers(left, rights, rounding), expected, strict=True):
+        assert torch.equal(found, other)
+    total = noise(90, 70, seed=3)
+    wanted = total + expected[0]
+    add_outer(total, left, rights[0], rounding)
+    assert total.dtype == torch.float32 and (total - wanted).norm() <= 1e-5 * wanted.norm()

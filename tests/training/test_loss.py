@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,12 +9,22 @@ from torch.nn import functional
 
 from nmt.data.batches import Batch, EncodedPairs
 from nmt.model import Rounding, arithmetic, cross_entropy, kernels
-from nmt.model.cross_entropy import _CHUNK, _LinearCrossEntropy, linear_cross_entropy, token_log_probs
+from nmt.model.cross_entropy import (
+    _CHUNK,
+    _LinearCrossEntropy,
+    expected_gradient,
+    linear_cross_entropy,
+    token_log_probs,
+)
 from nmt.model.decoder import Decoded
 from nmt.model.prediction import VocabularyPrediction
-from nmt.training.loss import batch_loss
+from nmt.training.loss import add_gradients, batch_loss
 
 F, V, SEED = 5, 11, 3
+
+
+def close(expected, tolerance):
+    return pytest.approx(expected.detach().numpy(), rel=tolerance, abs=tolerance)
 
 
 class Constant(torch.nn.Module):
@@ -176,6 +187,45 @@ def test_gradient(smoothing):
     assert torch.autograd.gradcheck(
         lambda *each: _LinearCrossEntropy.apply(*each, targets, None, smoothing, Rounding.none, True)[0], given
     )
+
+
+@pytest.mark.parametrize("rounding", list(Rounding))
+@pytest.mark.parametrize("given", [0.25, 0.3, 0.0, -1.5])
+def test_a_gradient_known_before_changes_nothing(rounding, given):
+    """Neither where it comes nor where another does."""
+    *tensors_, targets = (each.detach() for each in tensors(7))
+    tensors_ = [each.float().requires_grad_() for each in tensors_]
+
+    def gradients_of(expected):
+        with arithmetic(rounding=rounding), expected_gradient(expected):
+            loss, nll = linear_cross_entropy(*tensors_, targets, 0.1)
+        loss.backward(torch.tensor(given))
+        found = [each.grad for each in tensors_]
+        for each in tensors_:
+            each.grad = None
+        return loss, nll, *found
+
+    tolerance = 1e-2 if rounding is Rounding.bf16 else 1e-6
+    expected = gradients_of(1.0)
+    for other in (0.25, 0.3):
+        for one, same in zip(gradients_of(other), expected, strict=True):
+            assert one.dtype == torch.float32 and one.detach().numpy() == close(same, tolerance)
+
+
+def test_gradients_of_a_mean_are_not_scaled_afterwards(monkeypatch):
+    scaled = []
+    real = cross_entropy._scaled
+    monkeypatch.setattr(cross_entropy, "_scaled", lambda *given: scaled.append(given) or real(*given))
+    # in evaluation mode: only in training there is attention that may have a loss too
+    model, sums = Constant().float().eval(), torch.zeros(4, dtype=torch.float64)
+    add_gradients(model, partial(batch_loss, label_smoothing=0.1), make_batch(), torch.tensor(12.0), sums)
+    assert not scaled
+    found = [each.grad.clone() for each in model.parameters()]
+    model.zero_grad()
+    (batch_loss(model, make_batch(), 0.1).loss / 12).backward()
+    assert len(scaled) == 3
+    for one, other in zip(found, model.parameters(), strict=True):
+        assert one.numpy() == close(other.grad, 1e-6)
 
 
 def test_inputs_stay_as_they_are():
