@@ -16,15 +16,12 @@
 #define PAIRS (SEGMENT / 2)
 /* rows of a tile */
 #define ROWS 14
-/* of a thread's share of many rows: their segment, and a panel's, fit into the caches of the second and the first level */
-#define HEIGHT 128
 /* up to so many rows are shared by the threads, each of which takes some of the columns */
 #define FEW 320
-/* so many shares are enough for threads that are not equally fast */
-#define SHARES 8
 /* the norm of a segment in 16 bits, whose square fits into 32 */
 #define NORM 32000.0f
-/* lines that are read at a time where they lie across memory */
+/* lines that are read at a time where they lie across memory; of many rows a thread takes as many, so that threads that are not
+ * equally fast end together */
 #define ACROSS 64
 
 static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
@@ -275,16 +272,13 @@ void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t c
             }
         } else {
             /* a thread takes rows */
-            int64_t share = count < SHARES * HEIGHT ? ACROSS : HEIGHT;
-            int32_t *pairs = aligned_alloc(64, HEIGHT * PAIRS * sizeof(int32_t));
-            float row_scales[HEIGHT];
+            int32_t *pairs = aligned_alloc(64, ACROSS * PAIRS * sizeof(int32_t));
+            float row_scales[ACROSS];
 #pragma omp for schedule(dynamic)
-            for (int64_t top = 0; top < count; top += share) {
-                int64_t height = least(share, count - top);
+            for (int64_t top = 0; top < count; top += ACROSS) {
+                int64_t height = least(ACROSS, count - top);
                 for (int64_t first = 0; first < depth; first += SEGMENT) {
-                    for (int64_t i = 0; i < height; i += ACROSS)
-                        shorten(rows + (top + i) * row + first * inner, row, inner, least(ACROSS, height - i),
-                                least(SEGMENT, depth - first), pairs + i * PAIRS, row_scales + i);
+                    shorten(rows + top * row + first * inner, row, inner, height, least(SEGMENT, depth - first), pairs, row_scales);
                     for (int64_t n = 0; n < number; n++)
                         for (int64_t p = 0; p < parts_of(products[n].columns, WIDTH); p++)
                             multiply(products + n, depth, pairs, row_scales, top, height, first, p, pairs_of(depth) * WIDTH);
