@@ -248,7 +248,9 @@ void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t c
     for (int64_t n = 0; n < number; n++) panels += parts_of(products[n].columns, WIDTH), columns += products[n].columns;
     int32_t *shared = NULL;
     float *shared_scales = NULL;
+    int64_t *taken = NULL;
     if (count <= FEW) {
+        taken = calloc(omp_get_max_threads(), sizeof(int64_t));
         shared = aligned_alloc(64, segments * room * PAIRS * sizeof(int32_t));
         shared_scales = malloc(segments * room * sizeof(float));
     }
@@ -262,13 +264,19 @@ void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t c
                 for (int64_t i = 0; i < count; i += step)
                     shorten(rows + i * row + s * SEGMENT * inner, row, inner, least(step, count - i), least(SEGMENT, depth - s * SEGMENT),
                             shared + (s * room + i) * PAIRS, shared_scales + s * room + i);
-#pragma omp for schedule(guided)
-            for (int64_t p = 0; p < panels; p++) {
-                int64_t n = 0, own = p;
-                while (own >= parts_of(products[n].columns, WIDTH)) own -= parts_of(products[n++].columns, WIDTH);
-                for (int64_t s = 0; s < segments; s++)
-                    multiply(products + n, depth, shared + s * room * PAIRS, shared_scales + s * room, 0, count, s * SEGMENT, own,
-                             PAIRS * WIDTH);
+            /* Two threads begin at either end of some panels and go on until they meet: each has the same ones again at the next
+             * step, or nearly so, in its own cache, and the faster one takes more. */
+            int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads(), first = thread / 2 * 2;
+            int64_t begin = panels * first / threads, end = panels * least(first + 2, threads) / threads, own = 0;
+            for (; __atomic_fetch_add(taken + first, 1, __ATOMIC_RELAXED) < end - begin; own++) {
+                int64_t p = thread == first ? begin + own : end - 1 - own, n = 0;
+                while (p >= parts_of(products[n].columns, WIDTH)) p -= parts_of(products[n++].columns, WIDTH);
+                for (int64_t s = 0; s < segments; s++) {
+                    /* a panel's segments lie one after the other, as the panels do */
+                    int64_t back = thread > first && s + 1 == segments, after = back ? -(pairs_of(depth) + s * PAIRS) : PAIRS;
+                    multiply(products + n, depth, shared + s * room * PAIRS, shared_scales + s * room, 0, count, s * SEGMENT, p,
+                             after * WIDTH);
+                }
             }
         } else {
             /* a thread takes rows */
@@ -287,7 +295,7 @@ void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t c
             free(pairs);
         }
     }
-    free(shared), free(shared_scales);
+    free(shared), free(shared_scales), free(taken);
 }
 
 #endif
