@@ -591,7 +591,7 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
     float *sums = calloc(omp_get_max_threads() * size, sizeof(float));
 #pragma omp parallel
     {
-        float *row = malloc(size * sizeof(float)), *own = sums + omp_get_thread_num() * size;
+        float *wide = malloc(size * sizeof(float)), *own = sums + omp_get_thread_num() * size;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++) {
             LOW *logit = logits + i * size;
@@ -605,16 +605,17 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
                 nll[i] = NAN;
                 continue;
             }
-            float largest = -INFINITY, total = 0;
+            float largest = -INFINITY, total = 0, chosen = FROM(logit[targets[i]]) + bias[targets[i]];
+            /* where the logits are wide they need no other place */
+            float *row = sizeof(LOW) == sizeof(float) ? (float *)logit : wide;
 #pragma omp simd reduction(max : largest)
             for (int64_t v = 0; v < size; v++) {
-                row[v] = FROM(logit[v]) + bias[v];
-                largest = row[v] > largest ? row[v] : largest;
+                float value = FROM(logit[v]) + bias[v];
+                largest = value > largest ? value : largest;
             }
-            float chosen = row[targets[i]];
 #pragma omp simd reduction(+ : total)
             for (int64_t v = 0; v < size; v++) {
-                row[v] = exponential(row[v] - largest);
+                row[v] = exponential(FROM(logit[v]) + bias[v] - largest);
                 total += row[v];
             }
             nll[i] = logf(total) + largest - chosen;
@@ -629,7 +630,7 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
             }
             if (apart) logit[targets[i]] = TO(others);
         }
-        free(row);
+        free(wide);
         int64_t threads = omp_get_num_threads();
 #pragma omp for schedule(static)
         for (int64_t v = 0; v < size; v++)

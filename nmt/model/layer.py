@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from nmt.model.kernels import flipped, lstm_back, lstm_forward
 from nmt.model.library import compiled
 from nmt.model.products import Factor, Rounding, Stack, outers, rounded, rounded_rows, sum_rows, times_transposed
-from nmt.model.steps import LayerSteps, describe, describe_factor
+from nmt.model.steps import LayerSteps, describe, describe_factor, describe_words
 
 ByStep = Sequence[tuple[Tensor, ...]]
 """Of each step a gradient, or nothing for 0."""
@@ -74,13 +74,17 @@ class Layer(Part):
         self.inputs = Stack.empty(hidden, self.steps, batch, self.fed_size + size, self.matrix.dtype)
         self.fed_inputs, self.states = self.inputs.steps.tensor_split([self.fed_size], 2)
         self.states[0].copy_(hidden)
-        self.projected = None
+        self.projected = self._word_factor = None
         if self._reads:
             words, weight = others[-2:]
             self.words, self.word_matrix = rounded_rows(words, self.rounding), rounded(weight, self.rounding)
-            projected = times_transposed(self.words, self.word_matrix, rounding=self.rounding)[: self.steps * batch]
+            if self.rounding is Rounding.int16:
+                self._word_factor = Factor(self.word_matrix, self.rounding)
+                projected = self._word_factor.times_transposed(self.words)
+            else:
+                projected = times_transposed(self.words, self.word_matrix)[: self.steps * batch]
             self.projected = projected.view(self.steps, batch, 4 * size)
-        self.bias = bias
+        self.bias = bias.contiguous()
         self.gates = hidden.new_empty(self.steps, batch, 4 * size)
         self.hiddens, self.squashed = (hidden.new_empty(self.steps, batch, size) for _ in range(2))
         self.cells = hidden.new_empty(self.steps + 1, batch, size)
@@ -90,7 +94,7 @@ class Layer(Part):
             self._products = hidden.new_empty(batch, 4 * size)
             sizes = {"batch": batch, "size": size, "fed": self.fed_size}
             kept = {"gates": self.gates, "hiddens": self.hiddens, "cells": self.cells, "squashed": self.squashed}
-            given = {"inputs": self.inputs.steps, "projected": self.projected, "bias": bias.contiguous()}
+            given = {"inputs": self.inputs.steps, "projected": self.projected, "bias": self.bias}
             describe(self.described, **sizes, **given, **kept, products=self._products)
 
     # views of all steps at once: a tensor's own indexing takes as long as a small kernel
@@ -155,6 +159,8 @@ class Layer(Part):
         steps, batch, size = self.gates.shape
         self.factors = Stack.empty(self.gates, steps, batch, size, self.matrix.dtype)
         self._factors = self.factors.steps.unbind(0)
+        self._of_words: Tensor | None = None
+        self.of_words: Tensor | None = None
         zeros = torch.zeros_like(self.hiddens[0])
         self.of_recurrent: Tensor = zeros if of_hidden is None else of_hidden
         self.of_cell = zeros.clone() if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
@@ -164,10 +170,14 @@ class Layer(Part):
             found = {"of_gates": self.factors.steps, "of_cell": self.of_cell, "of_inputs": self._of_inputs}
             last = None if self._of_given[2] is None else self._of_given[2].unsqueeze(0)
             describe(self.described, of_hiddens=of_hiddens, of_cells=of_cells, of_last=last, **found)
+            if self._word_factor is not None and self._word_factor.laid_out is not None:
+                self._of_words = self.of_cell.new_empty(steps, batch, self.words.shape[1])
+                describe_words(self.described, self._word_factor, self._of_words)
 
     def end_back(self) -> Tensor:
         """Note what all backward steps have left; return the gradient of what was fed at the first [B, D]."""
         of_fed, self.of_recurrent = self._of_inputs.tensor_split([self.fed_size], 1)
+        self.of_words = self._of_words
         return of_fed
 
     def back(self, t: int, of_hidden: Sequence[Tensor]) -> Tensor:
@@ -188,11 +198,11 @@ class Layer(Part):
         if self.fed_size:
             found += (of_others[0],)
         if self._reads:
-            words = self.tensors[-2]
-            of_words = times_transposed(factors, self.word_matrix.t(), rounding=self.rounding)[
-                : words.shape[:2].numel()
-            ].to(dtype)
-            found += (of_words.view(words.shape), of_others[-1])
+            words, of_words = self.tensors[-2], self.of_words
+            if of_words is None:
+                of_words = times_transposed(factors, self.word_matrix.t(), rounding=self.rounding)
+                of_words = of_words[: words.shape[:2].numel()].to(dtype).view(words.shape)
+            found += (of_words, of_others[-1])
         return found
 
 

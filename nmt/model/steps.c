@@ -11,12 +11,12 @@ typedef struct { float *values; int64_t step, row; } Steps;
 /* a matrix that was laid out, in 16 bits where it has scales; rows of `depth` by it make rows of `columns` */
 typedef struct { const void *panels; const float *scales; int64_t columns, depth; } Matrix;
 
-/* an LSTM: from rows [fed; h] to gates, and back */
+/* an LSTM: from rows [fed; h] to gates, and back; in 16 bits maybe to the words too, for which rows are rounded once */
 typedef struct {
-    Matrix forward, back;
+    Matrix forward, back, words;
     int64_t batch, size, fed;
     const float *bias;
-    Steps inputs, projected, gates, hiddens, cells, squashed, of_gates, of_hiddens, of_cells, of_last;
+    Steps inputs, projected, gates, hiddens, cells, squashed, of_gates, of_hiddens, of_cells, of_last, of_words;
     float *of_cell, *products, *of_inputs;
 } Layer;
 
@@ -85,6 +85,14 @@ static void update_back(const Layer *of, int64_t t, int64_t steps, Sum of_hidden
     }
     lstm_back_float(at(of->gates, t), at(of->cells, t), at(of->squashed, t), &of_hidden, of->batch, of->size, of->of_cell,
                     at(of->of_gates, t));
+#ifdef __AVX512VNNI__
+    if (of->words.scales) {
+        ShortProduct both[2] = {{of->back.panels, of->back.scales, of->back.columns, of->of_inputs, 0},
+                                {of->words.panels, of->words.scales, of->words.columns, at(of->of_words, t), 0}};
+        products_of_shorts(at(of->of_gates, t), of->of_gates.row, 1, of->batch, of->back.depth, both, 2);
+        return;
+    }
+#endif
     multiply(&of->back, at(of->of_gates, t), of->of_gates.row, of->batch, of->of_inputs);
 }
 

@@ -38,10 +38,11 @@ class LayerSteps(ctypes.Structure):
     """An LSTM layer; as in steps.c."""
 
     _fields_ = [
-        *_named(_Matrix, "forward back"),
+        *_named(_Matrix, "forward back words"),
         *_named(ctypes.c_int64, "batch size fed"),
         *_named(ctypes.c_void_p, "bias"),
         *_named(_Steps, "inputs projected gates hiddens cells squashed of_gates of_hiddens of_cells of_last"),
+        *_named(_Steps, "of_words"),
         *_named(ctypes.c_void_p, "of_cell products of_inputs"),
     ]
 
@@ -103,6 +104,13 @@ def _steps(tensor: Tensor) -> _Steps:
     assert tensor.dim() == 3 and tensor.stride(2) == 1
     step, row = (tensor.stride(axis) if tensor.shape[axis] > 1 else 0 for axis in (0, 1))
     return _Steps(tensor.data_ptr(), step, row)
+
+
+def describe_words(structure: LayerSteps, factor: Factor, of_words: Tensor) -> None:
+    """Write where words' weight is laid out, in 16 bits, and where the words' gradients go, [T, B, E]."""
+    assert factor.laid_out is not None
+    structure.words = _Matrix(*factor.laid_out[1].place)
+    describe(structure, of_words=of_words)
 
 
 def describe_factor(structure: _Kind, factor: Factor) -> _Kind | None:
