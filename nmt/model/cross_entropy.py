@@ -7,16 +7,12 @@ With z = W h + b, log-partition Z = log sum_v exp z_v, target y, smoothing e ove
     d loss / d z_v = exp(z_v - Z) - (1 - e) [v = y] - e / V
 
 so the gradient needs nothing that the forward pass has not just computed: both happen chunk by chunk of tokens, and
-only the gradients of h, W and b are kept. The one number that comes back multiplies them; where it is known before
-(:func:`expected_gradient`), they are made for it, and stay as they are.
+only the gradients of h, W and b, scaled later by the one number that comes back, are kept.
 
 Where a token's probability goes on into a mixture (pointers, marginal likelihoods), every token has a gradient of its
 own, known only later: :func:`token_log_probs` makes the logits of a chunk a second time in its backward pass.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -46,20 +42,6 @@ _CHUNK, _DEVICE_CHUNK = 256, 4096
 _BLOCK = 2**25
 # what torch leaves out of a cross-entropy
 _IGNORED = -100
-_EXPECTED: ContextVar[float] = ContextVar("expected gradient", default=1.0)
-
-
-@contextmanager
-def expected_gradient(value: float) -> Iterator[None]:
-    """Say what the gradient of the losses made inside the ``with`` block will be; any other is right too, but slower.
-
-    On a CPU alone: no other device tells the host what has come without making it wait.
-    """
-    token = _EXPECTED.set(value)
-    try:
-        yield
-    finally:
-        _EXPECTED.reset(token)
 
 
 def linear_cross_entropy(
@@ -121,7 +103,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # In 16 bits a row has few digits left beside a 1: all small probabilities would be rounded to the same side,
         # and what they take away nearly cancels what the 1 adds. The products take all but the targets' own part.
         apart = differentiate and rounding is Rounding.int16
-        scale = _EXPECTED.get() if readouts.device.type == "cpu" else 1.0
         rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
         for first in range(0, count, rows):
             block, real_rows = left[first : first + rows], min(rows, count - first)
@@ -139,7 +120,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 place = slice(first + chunk.start, first + chunk.start + within)
                 counts = None if real is None else real[place]
                 given = bias, targets[place], counts, smoothing, nll[place], of_bias
-                cross_entropy(logits[:within], *given, differentiate=differentiate, scale=scale, apart=apart)
+                cross_entropy(logits[:within], *given, differentiate=differentiate, apart=apart)
                 if differentiate:
                     logits[within:].zero_()
                     if turns:
@@ -147,7 +128,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                         of_readouts[place] = factor.times(logits)[:within]
             real_place = slice(first, first + real_rows)
             if whole:
-                factor.write_back(of_readouts[real_place], gradient[:real_rows])
+                of_readouts[real_place] = factor.times(gradient)[:real_rows]
             if differentiate:
                 # one block's product stays as it is until it is scaled
                 if of_weight is None:
@@ -159,10 +140,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 assert of_weight is not None
                 both = {"readouts": block[:real_rows], "of_readouts": of_readouts[real_place]}
                 counts = None if real is None else real[real_place]
-                share = scale * (1 - smoothing)
-                join_targets(targets[real_place], counts, share, weight=matrix, of_weight=of_weight, **both)
+                join_targets(targets[real_place], counts, 1 - smoothing, weight=matrix, of_weight=of_weight, **both)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)
-        ctx.scale = scale
         ctx.mark_non_differentiable(nll)
         loss = nll.sum()
         if smoothing:
@@ -176,12 +155,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        factor = gradients[0]
-        if ctx.scale != 1.0:
-            if factor.item() == ctx.scale:
-                return *(each.to(factor.dtype) for each in ctx.saved_tensors), *(None,) * 5
-            factor = factor / ctx.scale
-        return *(_scaled(each, factor) for each in ctx.saved_tensors), *(None,) * 5
+        return *(_scaled(each, gradients[0]) for each in ctx.saved_tensors), *(None,) * 5
 
 
 def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:

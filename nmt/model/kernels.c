@@ -586,7 +586,7 @@ void NAMED(average, LOW)(const float *weights, const LOW *values, const int64_t 
 /* Adds to of_bias; a row that is not real counts for nothing. Where the targets stay apart, their own -(1 - smoothing) is not in the
  * gradients of logits. */
 void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *targets, const uint8_t *real, int64_t rows, int64_t size,
-                               float smoothing, float scale, int64_t differentiate, int64_t apart, float *nll, float *of_bias) {
+                               float smoothing, int64_t differentiate, int64_t apart, float *nll, float *of_bias) {
     /* one sum a thread, added up in their order, so that the same threads give the same result */
     float *sums = calloc(omp_get_max_threads() * size, sizeof(float));
 #pragma omp parallel
@@ -620,7 +620,7 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
             }
             nll[i] = logf(total) + largest - chosen;
             if (!differentiate) continue;
-            float factor = scale / total, spread = scale * smoothing / size, others = row[targets[i]] * factor - spread;
+            float factor = 1 / total, spread = smoothing / size, others = row[targets[i]] * factor - spread;
             row[targets[i]] -= (1 - smoothing) * total;
 #pragma omp simd
             for (int64_t v = 0; v < size; v++) {

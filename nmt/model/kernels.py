@@ -449,7 +449,6 @@ def cross_entropy(
     of_bias: Tensor,
     *,
     differentiate: bool,
-    scale: float = 1.0,
     apart: bool = False,
 ) -> None:
     """Write each row's nll, and in the place of its logits the gradient of the smoothed loss; see cross_entropy.py.
@@ -463,17 +462,16 @@ def cross_entropy(
         nll: [n].
         of_bias: [V], to which the sum of the rows is added, on a CPU before they are rounded.
         differentiate: whether gradients are wanted.
-        scale: what the gradients are multiplied by, on a CPU before they are rounded.
         apart: the gradient of the logits is without the targets' own part, -(1 - e) [v = y]; see :func:`join_targets`.
     """
     native = _usable(nll, logits, bias, targets, real, of_bias)
     if native is not None:
         function = native.cross_entropy_float if logits.dtype == torch.float32 else native.cross_entropy_bfloat16
         wanted = None if real is None else real.data_ptr()
-        given = *logits.shape, smoothing, scale, differentiate, apart, nll.data_ptr(), of_bias.data_ptr()
+        given = *logits.shape, smoothing, differentiate, apart, nll.data_ptr(), of_bias.data_ptr()
         function(logits.data_ptr(), bias.data_ptr(), targets.data_ptr(), wanted, *given)
         return
-    fused = None if apart or scale != 1.0 else _on_gpu(nll, logits, bias, targets, real, of_bias)
+    fused = None if apart else _on_gpu(nll, logits, bias, targets, real, of_bias)
     if fused is not None:
         given = logits, bias, targets, real, smoothing, nll, of_bias
         fused.cross_entropy(*given, differentiate=differentiate)
@@ -489,10 +487,9 @@ def cross_entropy(
         probs -= smoothing / probs.shape[1]
     own = probs.new_full(targets.shape, smoothing - 1)
     probs.scatter_add_(1, targets, own)
-    for factor in (scale, None if real is None else real.unsqueeze(1)):
-        if factor is not None:
-            probs *= factor
-            own *= factor
+    if real is not None:
+        probs *= real.unsqueeze(1)
+        own *= real.unsqueeze(1)
     of_bias += probs.sum(0)
     logits.copy_(probs.scatter_add_(1, targets, -own) if apart else probs)
 
@@ -512,7 +509,7 @@ def join_targets(
     Args:
         targets: [n] ids.
         real: [n], False on rows that count for nothing; None where all count.
-        share: 1 - e, times the scale.
+        share: 1 - e.
         weight: [V, F].
         readouts: [n, F].
         of_readouts: [n, F]; loses share * W_y.

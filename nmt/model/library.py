@@ -26,7 +26,7 @@ _FUNCTIONS = {
     "squash_back": "SPIPIIP",
     "attend": "PPPPIIIPPPI",
     "attend_back": "SPIPPIIIPP",
-    "cross_entropy": "PPPPIIFFIIPP",
+    "cross_entropy": "PPPPIIFIIPP",
     "additive": "PPPIIIIP",
     "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",

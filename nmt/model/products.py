@@ -213,13 +213,6 @@ class Factor:
         """Return ``rows @ matrix``, [n, m] -> [n, k]."""
         return times_transposed(rows, self.matrix.t()) if self._back is None else self._back.product(rows)
 
-    def write_back(self, into: Tensor, rows: Tensor) -> None:
-        """Write ``rows @ matrix`` to a contiguous [n, k]."""
-        if self._back is None:
-            write_product(into, rows, self.matrix.t())
-        else:
-            self._back.product(rows, into)
-
 
 def _flat(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1])

@@ -433,12 +433,10 @@ class Unrolled(ABC):
 
     def _described(self) -> list[Any] | None:
         """Return what steps.c takes of layer and attention; None where it does not go through their steps."""
-        found = [*(layer.described for layer in self.layers), self.attend.described]
-        return (
-            [ctypes.byref(each) for each in found if each is not None]
-            if len(found) == 2 and None not in found
-            else None
-        )
+        layer, attend = self.layers[0].described, self.attend.described
+        if len(self.layers) > 1 or layer is None or attend is None:
+            return None
+        return [ctypes.byref(layer), ctypes.byref(attend)]
 
     def _begin_back(self, of_finals: Sequence[Tensor | None], of_states: Tensor | None) -> None:
         """Make the layers' buffers, given the gradients of their last states and of the top's [T, B, H]."""
@@ -520,11 +518,11 @@ class FirstQuery(Part):
 
     def finish(self, of_query: Tensor) -> None:
         """Note its gradient."""
-        self.of_query = of_query
+        self._of_query = of_query
 
     def gradients(self) -> tuple[Tensor]:
         """Return its gradient."""
-        return (self.of_query,)
+        return (self._of_query,)
 
 
 class FedContexts(Unrolled):

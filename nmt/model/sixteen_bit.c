@@ -3,7 +3,7 @@
  * A line is a row of the left factor, or of the matrix, which gives a column of a product; a segment of it, of 512 places, has a
  * scale of its own. A pair is two of its places side by side, which the processor multiplies at once by another pair. Lines of the
  * matrix lie as panels, [pair][32], those of the other factor as [pair] each. A tile of 14 rows and 32 columns stays in 28 registers:
- * it reads little for each product, and no instruction does anything but multiply, save two in thirty. */
+ * it reads little for each product, and few instructions do anything but multiply: six in 34. */
 
 #include "kernels.h"
 

@@ -1,9 +1,9 @@
 """All steps of a recurrence with one call of the library, where its matrices are laid out for products.
 
 Step by step in Python, a step of 80 sentences is half a dozen calls of a fifth of a millisecond each, before each of
-which all but one thread wait for Python: a tenth of an update. ``steps.c`` makes the same calls in the same order; what
-they compute stands in layer.py and recurrence.py, whose parts describe themselves by the structures below. Where one of
-them cannot (another type or device, products in bf16, small matrices), all goes step by step there.
+which all but one thread wait for Python: a twentieth of an update. ``steps.c`` makes the same calls in the same order;
+what they compute stands in layer.py and recurrence.py, whose parts describe themselves by the structures below. Where
+one of them cannot (another type or device, products in bf16, small matrices), all goes step by step there.
 """
 
 import ctypes

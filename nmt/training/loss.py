@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from nmt.data.batches import Batch
-from nmt.model.cross_entropy import expected_gradient
 from nmt.model.translation_model import TranslationModel
 
 
@@ -41,9 +40,7 @@ def add_gradients(model: Any, loss_function: LossFunction, batch: Batch, tokens:
         sums: [4] float64, to which those of the batch are added in place, as :class:`nmt.training.meter.Meter` takes
             them but for the gradient's norm.
     """
-    # as the division's derivative has it
-    with expected_gradient(tokens.reciprocal().item() if tokens.device.type == "cpu" else 1.0):
-        losses = loss_function(model, batch)
+    losses = loss_function(model, batch)
     (losses.loss / tokens).backward()
     sums[0] += losses.loss.detach()
     sums[1] += losses.nll.detach()
