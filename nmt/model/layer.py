@@ -191,10 +191,9 @@ class Layer(Part):
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Return the gradients."""
         dtype, factors, rows = self.gates.dtype, self.factors.rows, self.inputs.rows
-        # in 16 bits what is fed and the state apart, so that nothing is copied; elsewhere one product is faster than two
+        # in 16 bits what is fed and the state apart, so that nothing is copied; elsewhere one product beats two
         apart = self.rounding is Rounding.int16 and self.fed_size > 0
-        rights = [*(rows.tensor_split([self.fed_size], 1) if apart else [rows])]
-        rights += [self.words] if self._reads else []
+        rights = [*(rows.tensor_split([self.fed_size], 1) if apart else [rows]), *([self.words] if self._reads else [])]
         totals = [each.to(dtype) for each in outers(flipped(factors), rights, self.rounding)]
         of_fed, of_recurrent = totals[:2] if apart else totals[0].tensor_split([self.fed_size], 1)
         found = self.of_recurrent.to(dtype), self.of_cell, of_recurrent, sum_rows(factors).to(dtype)
