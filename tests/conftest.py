@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # beside other processes of tests, and before torch reads it; what a test starts inherits it
+    os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 TESTS = Path(__file__).parent
