@@ -23,6 +23,8 @@
 /* lines that are read at a time where they lie across memory; of many rows a thread takes as many, so that threads that are not
  * equally fast end together */
 #define ACROSS 64
+/* so many reads ahead, of lines across memory, a place is fetched */
+#define AHEAD 16
 
 static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 /* pairs in so many places, in whole vectors */
@@ -38,6 +40,11 @@ static inline float scale_of(float squares) {
 static inline float factor_of(float squares) {
     float norm = sqrtf(squares);
     return norm <= NOTHING ? 0 : NORM / norm;
+}
+
+/* What is read next is on its way meanwhile: of lines that lie far apart the processor sees too little to fetch the next itself. */
+static inline void fetch(const float *places, int64_t depth) {
+    for (int64_t k = 0; k < depth; k += 16) _mm_prefetch((const char *)(places + k), _MM_HINT_T0);
 }
 
 static inline __m512i whole(__m512 values, __m512 factor) { return _mm512_cvtps_epi32(_mm512_mul_ps(values, factor)); }
@@ -72,6 +79,7 @@ static void along_into_panel(const float *places, int64_t line, int64_t lines, i
     __m512i found[16];
     float factors[16];
     for (int64_t i = 0; i < 16; i++) {
+        if (i + 2 < lines) fetch(places + (i + 2) * line, depth);
         float squares = i < lines ? squares_of(places + i * line, depth) : 0;
         scales[i] = scale_of(squares), factors[i] = factor_of(squares);
     }
@@ -102,6 +110,7 @@ static void across(const float *places, int64_t inner, int64_t lines, int64_t de
     for (int64_t n = 0; n < ACROSS / 16; n++) squares[n] = _mm512_setzero_ps(), within[n] = first_of(lines - 16 * n);
     for (int64_t k = 0; k < depth; k++)
         for (int64_t n = 0; n < ACROSS / 16; n++) {
+            _mm_prefetch((const char *)(places + (k + AHEAD) * inner + 16 * n), _MM_HINT_T0);
             __m512 x = _mm512_maskz_loadu_ps(within[n], places + k * inner + 16 * n);
             squares[n] = _mm512_fmadd_ps(x, x, squares[n]);
         }
@@ -151,7 +160,10 @@ void lay_out_shorts(const float *matrix, int64_t column, int64_t inner, int64_t 
 static void shorten(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs, float *scales) {
     if (inner != 1) across(rows, inner, count, depth, 0, pairs, scales);
     else
-        for (int64_t i = 0; i < count; i++) along(rows + i * row, depth, pairs + i * PAIRS, scales + i);
+        for (int64_t i = 0; i < count; i++) {
+            if (i + 1 < count) fetch(rows + (i + 1) * row, depth);
+            along(rows + i * row, depth, pairs + i * PAIRS, scales + i);
+        }
 }
 
 #define OF_1(X) X(0)

@@ -7,6 +7,7 @@ one of them cannot (another type or device, products in bf16, small matrices), a
 """
 
 import ctypes
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -77,6 +78,11 @@ def as_steps(tensor: Tensor) -> Any:
     return ctypes.byref(_steps(tensor))
 
 
+@cache
+def _kinds(structure: type[ctypes.Structure]) -> dict[str, Any]:
+    return {name: kind for name, kind, *_ in structure._fields_}
+
+
 def describe(structure: _Kind, **fields: Tensor | float | None) -> _Kind:
     """Write fields of a structure: where tensors are, which the caller keeps; return it.
 
@@ -85,7 +91,7 @@ def describe(structure: _Kind, **fields: Tensor | float | None) -> _Kind:
         fields: numbers; contiguous tensors; of what has steps, [T or 1, B or 1, D], whose rows have their elements side
             by side; None for what there is not. All float32, on a CPU.
     """
-    kinds = {name: kind for name, kind, *_ in structure._fields_}
+    kinds = _kinds(type(structure))
     for name, value in fields.items():
         if not isinstance(value, Tensor):
             # what was there before is not any more
