@@ -350,7 +350,7 @@ def _products_alone(
         for left, right in work:
             times_transposed(left, right, rounding=rounding)
         for weight, inputs, gradients in recurrent:
-            factor = Factor(weight, rounding)
+            factor = Factor(weight, rounding=rounding)
             for t in range(len(inputs)):
                 factor.times_transposed(inputs[t])
                 factor.times(gradients[t])

@@ -98,7 +98,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
         count, left, matrix = len(readouts), rounded_rows(readouts, rounding), rounded(weight, rounding)
-        factor, nll, of_bias = Factor(matrix, rounding), readouts.new_empty(count), torch.zeros_like(bias)
+        factor, nll, of_bias = Factor(matrix, rounding=rounding), readouts.new_empty(count), torch.zeros_like(bias)
         of_readouts, of_weight = torch.empty_like(readouts), None
         # In 16 bits a row has few digits left beside a 1: all small probabilities would be rounded to the same side,
         # and what they take away nearly cancels what the 1 adds. The products take all but the targets' own part.

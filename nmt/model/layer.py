@@ -68,10 +68,10 @@ class Layer(Part):
         """Make the buffers."""
         hidden, cell, recurrent, bias, *others = self.tensors
         batch, size = hidden.shape
-        parts = [rounded(each, self.rounding) for each in (*others[:1], recurrent)] if self.fed_size else None
-        self.matrix = rounded(recurrent, self.rounding) if parts is None else torch.cat(parts, 1)
-        self.factor = Factor(self.matrix, self.rounding)
-        self.inputs = Stack.empty(hidden, self.steps, batch, self.fed_size + size, self.matrix.dtype)
+        fed = [rounded(others[0], self.rounding)] if self.fed_size else []
+        self.factor = Factor(*fed, rounded(recurrent, self.rounding), rounding=self.rounding)
+        self._type = torch.bfloat16 if self.rounding is Rounding.bf16 else hidden.dtype
+        self.inputs = Stack.empty(hidden, self.steps, batch, self.fed_size + size, self._type)
         self.fed_inputs, self.states = self.inputs.steps.tensor_split([self.fed_size], 2)
         self.states[0].copy_(hidden)
         self.projected = self._word_factor = None
@@ -79,7 +79,7 @@ class Layer(Part):
             words, weight = others[-2:]
             self.words, self.word_matrix = rounded_rows(words, self.rounding), rounded(weight, self.rounding)
             if self.rounding is Rounding.int16:
-                self._word_factor = Factor(self.word_matrix, self.rounding)
+                self._word_factor = Factor(self.word_matrix, rounding=self.rounding)
                 projected = self._word_factor.times_transposed(self.words)
             else:
                 projected = times_transposed(self.words, self.word_matrix)[: self.steps * batch]
@@ -157,7 +157,7 @@ class Layer(Part):
         Only calls of the library for all steps read those of all.
         """
         steps, batch, size = self.gates.shape
-        self.factors = Stack.empty(self.gates, steps, batch, size, self.matrix.dtype)
+        self.factors = Stack.empty(self.gates, steps, batch, size, self._type)
         self._factors = self.factors.steps.unbind(0)
         self._of_words: Tensor | None = None
         self.of_words: Tensor | None = None
@@ -165,7 +165,7 @@ class Layer(Part):
         self.of_recurrent: Tensor = zeros if of_hidden is None else of_hidden
         self.of_cell = zeros.clone() if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
         if self.described is not None:
-            self._of_inputs = self.of_cell.new_empty(batch, self.matrix.shape[1])
+            self._of_inputs = self.of_cell.new_empty(self.inputs.steps.shape[1:])
             self._of_given = of_hiddens, of_cells, in_rows(of_hidden)
             found = {"of_gates": self.factors.steps, "of_cell": self.of_cell, "of_inputs": self._of_inputs}
             last = None if self._of_given[2] is None else self._of_given[2].unsqueeze(0)

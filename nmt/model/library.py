@@ -48,7 +48,7 @@ _OF_INTEGERS = {
     "product_of_bytes": "SIPPIIP",
     "lstm_of_bytes": "SIPPPIIPPP",
     "choose_of_bytes": "SIPPPIIPIIPP",
-    "lay_out_shorts": "PIIIIPP",
+    "lay_out_shorts": "PIIIIIIPP",
     "products_of_shorts": "PIIIIPI",
 }
 # where it has AVX-512

@@ -170,28 +170,31 @@ class Factor:
     Without autograd; the matrix must not change.
 
     Args:
-        matrix: in the type that products are made in.
+        parts: in the type that products are made in: the matrix, or what stands side by side in it.
         rounding: what the products round to.
     """
 
-    def __init__(self, matrix: Tensor, rounding: Rounding) -> None:
-        self.matrix = matrix
+    def __init__(self, *parts: Tensor, rounding: Rounding) -> None:
+        short = rounding is Rounding.int16
+        if len(parts) > 1 and not (short and all(map(sixteen_bit.serves, parts))):
+            parts = (torch.cat(parts, 1),)
+        self._parts = parts
         self._kind: type[Panels] | type[ShortMatrix] | None = None
-        if rounding is Rounding.int16 and sixteen_bit.serves(matrix):
+        if short and sixteen_bit.serves(parts[0]):
             self._kind = ShortMatrix
-        elif not _ONEDNN_FLOAT32 and panels.serves(matrix):
+        elif not _ONEDNN_FLOAT32 and panels.serves(parts[0]):
             self._kind = Panels
 
     @cached_property
     def _forward(self) -> Panels | ShortMatrix | None:
-        return None if self._kind is None else self._kind(self.matrix)
+        return None if self._kind is None else self._kind(*self._parts)
 
     @cached_property
     def _back(self) -> Panels | ShortMatrix | None:
+        if self._kind is ShortMatrix:
+            return ShortMatrix(*(part.t() for part in self._parts), axis=0)
         # sums as long as a vocabulary are as fast by MKL, which wants no layout
-        if self._kind is None or (self._kind is Panels and len(self.matrix) > _LONG):
-            return None
-        return self._kind(self.matrix.t())
+        return None if self._kind is None or len(self._parts[0]) > _LONG else Panels(self._parts[0].t())
 
     @property
     def laid_out(self) -> tuple[Panels | ShortMatrix, Panels | ShortMatrix] | None:
@@ -200,18 +203,18 @@ class Factor:
 
     def times_transposed(self, rows: Tensor) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m]."""
-        return times_transposed(rows, self.matrix) if self._forward is None else self._forward.product(rows)
+        return times_transposed(rows, self._parts[0]) if self._forward is None else self._forward.product(rows)
 
     def write(self, into: Tensor, rows: Tensor) -> None:
         """Write ``rows @ matrix^T`` to a contiguous [n, m]."""
         if self._forward is None:
-            write_product(into, rows, self.matrix)
+            write_product(into, rows, self._parts[0])
         else:
             self._forward.product(rows, into)
 
     def times(self, rows: Tensor) -> Tensor:
         """Return ``rows @ matrix``, [n, m] -> [n, k]."""
-        return times_transposed(rows, self.matrix.t()) if self._back is None else self._back.product(rows)
+        return times_transposed(rows, self._parts[0].t()) if self._back is None else self._back.product(rows)
 
 
 def _flat(tensor: Tensor) -> Tensor:
@@ -341,7 +344,7 @@ class _Ledger:
 
     def __init__(self, matrix: Tensor, *, rounding: Rounding, transposed: bool) -> None:
         self.matrix = rounded(matrix.detach(), rounding)
-        self.factor = Factor(self.matrix, rounding)
+        self.factor = Factor(self.matrix, rounding=rounding)
         self.rounding = rounding
         self.transposed = transposed
         self.inputs: list[Tensor] = []

@@ -148,7 +148,7 @@ class AdditiveSteps(StepScore):
         """Make the buffers."""
         keys, weight, self.vector = self.tensors
         self.keys, self.matrix = keys.contiguous(), rounded(weight, self.rounding)
-        self.factor = Factor(self.matrix, self.rounding)
+        self.factor = Factor(self.matrix, rounding=self.rounding)
         self.products = self.matrix.new_empty(self.steps, len(keys), len(weight))
 
     def describe(self, structure: AttentionSteps) -> bool:
@@ -323,7 +323,7 @@ class Read(Part):
         """Make the buffers."""
         weight, first = self.tensors
         self.matrix = rounded(weight, self.rounding)
-        self.factor = Factor(self.matrix, self.rounding)
+        self.factor = Factor(self.matrix, rounding=self.rounding)
         self.inputs = Stack.empty(self.matrix, self.steps, len(first), weight.shape[1])
         self.plain = first.new_empty(self.steps, *first.shape)
         self.readouts = self.plain if self.mask is None else torch.empty_like(self.plain)

@@ -136,12 +136,11 @@ static void across(const float *places, int64_t inner, int64_t lines, int64_t de
 }
 
 /* A matrix whose element for column c of a product and place k is at c * column + k * inner, one of which is 1, as panels
- * [number][pairs][32] with scales [segments][32 number]; `number` is even. */
-void lay_out_shorts(const float *matrix, int64_t column, int64_t inner, int64_t columns, int64_t depth, int32_t *panels,
-                    float *scales) {
-    int64_t room = parts_of(columns, ACROSS) * ACROSS, pairs = pairs_of(depth);
+ * [number][pairs][32] with scales [segments][room], `room` = 32 number; `number` is even. It may be a part of what they are of. */
+void lay_out_shorts(const float *matrix, int64_t column, int64_t inner, int64_t columns, int64_t depth, int64_t pairs, int64_t room,
+                    int32_t *panels, float *scales) {
 #pragma omp parallel for schedule(dynamic) collapse(2) if (columns * depth > SMALL)
-    for (int64_t c = 0; c < room; c += ACROSS)
+    for (int64_t c = 0; c < columns; c += ACROSS)
         for (int64_t first = 0; first < depth; first += SEGMENT) {
             const float *places = matrix + c * column + first * inner;
             int64_t length = least(SEGMENT, depth - first);

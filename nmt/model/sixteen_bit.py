@@ -48,17 +48,27 @@ class ShortMatrix:
     """A matrix [m, k] in 16 bits, laid out for products of rows [n, k] with its transpose.
 
     Args:
-        matrix: float32.
+        parts: float32; the matrix, or what stands side by side in it, or with ``axis`` 0 one below the other.
+        axis: along which.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.columns, self._depth = matrix.shape
-        matrix = _in_lines(matrix)
+    def __init__(self, *parts: Tensor, axis: int = 1) -> None:
+        # a part begins with a segment of its own, or with two panels
+        if any(part.shape[axis] % (_SEGMENT if axis else 2 * _PANEL) for part in parts[:-1]):
+            parts = (torch.cat(parts, axis),)
+        shape = list(parts[0].shape)
+        shape[axis] = sum(part.shape[axis] for part in parts)
+        self.columns, self._depth = shape
         panels, pairs = -(-self.columns // (2 * _PANEL)) * 2, -(-self._depth // (2 * _PAIRS)) * _PAIRS
         self._panels = torch.empty(panels, pairs, _PANEL, 2, dtype=torch.int16)
         self._scales = torch.empty(-(-self._depth // _SEGMENT), panels * _PANEL)
-        given = matrix.data_ptr(), *matrix.stride(), self.columns, self._depth
-        compiled().lay_out_shorts(*given, self._panels.data_ptr(), self._scales.data_ptr())
+        begin = 0
+        for part in map(_in_lines, parts):
+            into = self._panels[:, begin // 2 :] if axis else self._panels[begin // _PANEL :]
+            scales = self._scales[begin // _SEGMENT :] if axis else self._scales[:, begin:]
+            given = part.data_ptr(), *part.stride(), *part.shape, pairs, panels * _PANEL
+            compiled().lay_out_shorts(*given, into.data_ptr(), scales.data_ptr())
+            begin += part.shape[axis]
 
     @property
     def place(self) -> tuple[int, int | None, int, int]:

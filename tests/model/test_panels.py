@@ -87,7 +87,7 @@ def test_a_factor_multiplies_from_both_sides(monkeypatch, served):
     if not served:
         monkeypatch.setattr(panels, "serves", lambda matrix: False)
     matrix, rows, others = noise(130, 70), noise(33, 70, seed=1), noise(33, 130, seed=2)
-    factor, into = Factor(matrix, Rounding.none), torch.empty(33, 130)
+    factor, into = Factor(matrix, rounding=Rounding.none), torch.empty(33, 130)
     factor.write(into, rows)
     for found in (factor.times_transposed(rows), into):
         assert found.numpy() == close((rows.double() @ matrix.double().t()), 1e-4)

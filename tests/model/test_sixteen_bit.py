@@ -148,11 +148,38 @@ def test_what_is_left_to_torch(matrix):
 
 def test_a_factor_multiplies_from_both_sides():
     matrix, rows, others, into = noise(130, 70), noise(33, 70, seed=1), noise(33, 130, seed=2), torch.empty(33, 130)
-    factor = Factor(matrix, Rounding.int16)
+    factor = Factor(matrix, rounding=Rounding.int16)
     factor.write(into, rows)
     expected = ShortMatrix(matrix).product(rows)
     assert torch.equal(factor.times_transposed(rows), expected) and torch.equal(into, expected)
     assert torch.equal(factor.times(others), ShortMatrix(matrix.t()).product(others))
+
+
+@pytest.mark.parametrize("has", ["rows", "columns"])
+@pytest.mark.parametrize(
+    ("sizes", "others"), [((512, 64), 130), ((1024, 512, 33), 97), ((70, 130), 97), ((64, 128, 1), 600)]
+)
+def test_a_matrix_in_parts_is_the_whole(sizes, others, has):
+    """Also where a part begins inside a segment, or a panel."""
+    matrix, rows = noise(others, sum(sizes)), noise(33, sum(sizes), seed=1)
+    parts = [turned(part, side_by_side=has) for part in matrix.split(sizes, 1)]
+    assert (ShortMatrix(*parts).product(rows) - ShortMatrix(matrix).product(rows)).abs().max() <= 1e-2
+    back = [part.t() for part in parts]
+    rows = noise(33, others, seed=2)
+    assert (ShortMatrix(*back, axis=0).product(rows) - ShortMatrix(matrix.t()).product(rows)).abs().max() <= 1e-2
+
+
+@pytest.mark.parametrize("rounding", [Rounding.none, Rounding.int16])
+@pytest.mark.parametrize("size", [512, 70, 20])
+def test_a_factor_in_parts_is_the_whole(size, rounding):
+    """Also where the parts are put together first, since one is small."""
+    parts = [noise(130, size), noise(130, 70, seed=1)]
+    one, whole = Factor(*parts, rounding=rounding), Factor(torch.cat(parts, 1), rounding=rounding)
+    assert one.laid_out is not None and whole.laid_out is not None
+    assert [type(each) for each in one.laid_out] == [type(each) for each in whole.laid_out]
+    rows, others = noise(33, size + 70, seed=2), noise(33, 130, seed=3)
+    assert (one.times_transposed(rows) - whole.times_transposed(rows)).abs().max() <= 1e-2
+    assert (one.times(others) - whole.times(others)).abs().max() <= 1e-2
 
 
 def test_products_that_meet_once():
@@ -170,7 +197,7 @@ def test_products_that_meet_once():
 def test_small_products_are_in_float32():
     left, right = noise(100, 20), noise(90, 20, seed=1)
     assert torch.equal(times_transposed(left, right, rounding=Rounding.int16), times_transposed(left, right))
-    factor = Factor(right, Rounding.int16)
+    factor = Factor(right, rounding=Rounding.int16)
     assert torch.equal(factor.times_transposed(left), times_transposed(left, right))
 
 
@@ -178,9 +205,9 @@ def test_a_recurrence_lays_its_matrix_out_once_for_each_way(monkeypatch):
     made = []
 
     class Counted(ShortMatrix):
-        def __init__(self, matrix):
-            made.append(tuple(matrix.shape))
-            super().__init__(matrix)
+        def __init__(self, *parts, axis=1):
+            made.extend(tuple(part.shape) for part in parts)
+            super().__init__(*parts, axis=axis)
 
     monkeypatch.setattr(products, "ShortMatrix", Counted)
     cell, inputs = LSTMCell(64, 64), noise(70, 3, 64)

@@ -180,6 +180,6 @@ def test_a_layer_is_described_where_its_matrix_is_laid_out():
         found.begin()
         return found.described
 
-    assert compiled() is not None and Factor(torch.zeros(256, 64), Rounding.none).laid_out is not None
+    assert compiled() is not None and Factor(torch.zeros(256, 64), rounding=Rounding.none).laid_out is not None
     assert made(64, Rounding.none) is not None
     assert made(32, Rounding.none) is None and made(64, Rounding.bf16) is None
