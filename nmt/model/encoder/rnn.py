@@ -63,12 +63,16 @@ class RecurrentEncoder(Encoder):
         mask = mask_from_lengths(lengths, embedded.shape[1])
         reversal = _reversal(lengths, embedded.shape[1])
         states, finals, backward_first = embedded, [], None
+        # a CPU need not write zeros where no padding is; of another device the host would have to wait to know
+        padded = mask.device.type != "cpu" or not mask.all()
         for depth, cells in enumerate(self.layers):
             outputs, last = self._layer(cells, states, lengths, reversal)  # pyright: ignore
             finals.append(tuple(torch.cat(part, dim=-1) for part in zip(*last, strict=True)))
             backward_first = last[1][0] if len(last) == 2 else None
             states = outputs + states if self.residual and depth else outputs
-            states = self.dropout(states) * mask.unsqueeze(2)
+            states = self.dropout(states)
+            if padded:
+                states = states * mask.unsqueeze(2)
         return Encoded(states, mask, lengths - 1, tuple(finals), backward_first)
 
     def _layer(
