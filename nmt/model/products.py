@@ -176,13 +176,12 @@ class Factor:
 
     def __init__(self, *parts: Tensor, rounding: Rounding) -> None:
         short = rounding is Rounding.int16
-        if len(parts) > 1 and not (short and all(map(sixteen_bit.serves, parts))):
-            parts = (torch.cat(parts, 1),)
-        self._parts = parts
+        kept = len(parts) == 1 or (short and all(map(sixteen_bit.serves, parts)))
+        self._parts = list(parts) if kept else [torch.cat(parts, 1)]
         self._kind: type[Panels] | type[ShortMatrix] | None = None
-        if short and sixteen_bit.serves(parts[0]):
+        if short and sixteen_bit.serves(self._parts[0]):
             self._kind = ShortMatrix
-        elif not _ONEDNN_FLOAT32 and panels.serves(parts[0]):
+        elif not _ONEDNN_FLOAT32 and panels.serves(self._parts[0]):
             self._kind = Panels
 
     @cached_property
