@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # beside other processes of tests, and before torch reads it; what a test starts inherits it
-    os.environ["OMP_NUM_THREADS"] = "1"
+    # a thread that waits leaves its core to the other processes of tests; read when torch is first imported, and by
+    # what a test starts
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 import torch
 
 TESTS = Path(__file__).parent
