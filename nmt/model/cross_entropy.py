@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nmt.model import sixteen_bit
 from nmt.model.kernels import cross_entropy, flip, flips, join_targets
 from nmt.model.products import (
     Factor,
@@ -32,6 +33,7 @@ from nmt.model.products import (
     rounded_rows,
     times_transposed,
 )
+from nmt.model.sixteen_bit import HALVES, ShortMatrix
 from nmt.sizes import rounded_down
 
 # rows of logits at once: on a CPU few enough for the cache, since every pass over them but the products is bound by
@@ -97,51 +99,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rounding: Rounding,
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
-        count, left, matrix = len(readouts), rounded_rows(readouts, rounding), rounded(weight, rounding)
-        factor, nll, of_bias = Factor(matrix, rounding=rounding), readouts.new_empty(count), torch.zeros_like(bias)
-        of_readouts, of_weight = torch.empty_like(readouts), None
-        # In 16 bits a row has few digits left beside a 1: all small probabilities would be rounded to the same side,
-        # and what they take away nearly cancels what the 1 adds. The products take all but the targets' own part.
-        apart = differentiate and rounding is Rounding.int16
-        rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
-        for first in range(0, count, rows):
-            block, real_rows = left[first : first + rows], min(rows, count - first)
-            # of logits, then of their gradients
-            chunks = _chunks(block)
-            # of the whole block as it is made, or turned chunk by chunk, while each is in the cache
-            whole, turns = differentiate and not flips(block), differentiate and flips(block)
-            gradient = block.new_empty(len(block) if whole else chunks[0].stop, len(weight))
-            turned = block.new_empty(len(weight), len(block)) if turns else gradient.t()
-            for chunk in chunks:
-                logits = gradient[chunk] if whole else gradient[: len(block[chunk])]
-                factor.write(logits, block[chunk])
-                # a chunk may hold nothing but the zeros that follow the rows
-                within = max(0, min(chunk.stop, real_rows) - chunk.start)
-                place = slice(first + chunk.start, first + chunk.start + within)
-                counts = None if real is None else real[place]
-                given = bias, targets[place], counts, smoothing, nll[place], of_bias
-                cross_entropy(logits[:within], *given, differentiate=differentiate, apart=apart)
-                if differentiate:
-                    logits[within:].zero_()
-                    if turns:
-                        flip(logits, turned[:, chunk])
-                        of_readouts[place] = factor.times(logits)[:within]
-            real_place = slice(first, first + real_rows)
-            if whole:
-                of_readouts[real_place] = factor.times(gradient)[:real_rows]
-            if differentiate:
-                # one block's product stays as it is until it is scaled
-                if of_weight is None:
-                    of_weight = outer(turned, block, rounding)
-                else:
-                    of_weight = of_weight.to(weight.dtype)
-                    add_outer(of_weight, turned, block, rounding)
-            if apart:
-                assert of_weight is not None
-                both = {"readouts": block[:real_rows], "of_readouts": of_readouts[real_place]}
-                counts = None if real is None else real[real_place]
-                join_targets(targets[real_place], counts, 1 - smoothing, weight=matrix, of_weight=of_weight, **both)
-        ctx.save_for_backward(of_readouts, of_weight, of_bias)
+        given = readouts, weight, bias, targets, real, smoothing
+        if rounding is Rounding.int16 and sixteen_bit.serves(weight):
+            (nll, *found), ctx.scale = _in_sixteen_bits(*given, differentiate=differentiate), HALVES
+        else:
+            (nll, *found), ctx.scale = _in_chunks(*given, rounding, differentiate=differentiate), 1.0
+        ctx.save_for_backward(*found)
         ctx.mark_non_differentiable(nll)
         loss = nll.sum()
         if smoothing:
@@ -155,7 +118,99 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return *(_scaled(each, gradients[0]) for each in ctx.saved_tensors), *(None,) * 5
+        of_readouts, of_weight, of_bias = ctx.saved_tensors
+        factor = gradients[0] / ctx.scale
+        return _scaled(of_readouts, factor), _scaled(of_weight, factor), _scaled(of_bias, gradients[0]), *(None,) * 5
+
+
+_Found = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""Each token's nll, and the gradients of readouts, weight and bias of the loss's sum."""
+
+
+def _in_chunks(  # noqa: PLR0917
+    readouts: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    real: Tensor | None,
+    smoothing: float,
+    rounding: Rounding,
+    *,
+    differentiate: bool,
+) -> _Found:
+    """Make chunks of logits, and their gradients in their place."""
+    count, left, matrix = len(readouts), rounded_rows(readouts, rounding), rounded(weight, rounding)
+    factor, nll, of_bias = Factor(matrix, rounding=rounding), readouts.new_empty(count), torch.zeros_like(bias)
+    of_readouts, of_weight = torch.empty_like(readouts), None
+    rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
+    for first in range(0, count, rows):
+        block, real_rows = left[first : first + rows], min(rows, count - first)
+        # of logits, then of their gradients
+        chunks = _chunks(block)
+        # of the whole block as it is made, or turned chunk by chunk, while each is in the cache
+        whole, turns = differentiate and not flips(block), differentiate and flips(block)
+        gradient = block.new_empty(len(block) if whole else chunks[0].stop, len(weight))
+        turned = block.new_empty(len(weight), len(block)) if turns else gradient.t()
+        for chunk in chunks:
+            logits = gradient[chunk] if whole else gradient[: len(block[chunk])]
+            factor.write(logits, block[chunk])
+            # a chunk may hold nothing but the zeros that follow the rows
+            within = max(0, min(chunk.stop, real_rows) - chunk.start)
+            place = slice(first + chunk.start, first + chunk.start + within)
+            counts = None if real is None else real[place]
+            given = bias, targets[place], counts, smoothing, nll[place], of_bias
+            cross_entropy(logits[:within], *given, differentiate=differentiate)
+            if differentiate:
+                logits[within:].zero_()
+                if turns:
+                    flip(logits, turned[:, chunk])
+                    of_readouts[place] = factor.times(logits)[:within]
+        if whole:
+            of_readouts[first : first + real_rows] = factor.times(gradient)[:real_rows]
+        if differentiate:
+            # one block's product stays as it is until it is scaled
+            if of_weight is None:
+                of_weight = outer(turned, block, rounding)
+            else:
+                of_weight = of_weight.to(weight.dtype)
+                add_outer(of_weight, turned, block, rounding)
+    return nll, of_readouts, of_weight, of_bias
+
+
+def _in_sixteen_bits(  # noqa: PLR0917
+    readouts: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    real: Tensor | None,
+    smoothing: float,
+    *,
+    differentiate: bool,
+) -> _Found:
+    """Do the same in 16 bits, where logits never leave the caches; the gradients but the bias's are times ``HALVES``.
+
+    Those of logits are kept in float16, which two products read in half the time. A row of 16 bits and a scale has
+    few digits left beside a 1: all small probabilities would be rounded to the same side, and what they take away
+    nearly cancels what the 1 adds. So the products take all but the targets' own part.
+    """
+    count, matrix = len(readouts), ShortMatrix(weight)
+    nll, of_bias = readouts.new_empty(count), torch.zeros_like(bias)
+    if not differentiate:
+        matrix.cross_entropy(readouts, bias, targets, real, smoothing, nll)
+        return nll, None, None, None
+    turned, of_readouts = ShortMatrix(weight.t()), torch.empty_like(readouts)
+    of_weight = torch.empty_like(weight) if count else torch.zeros_like(weight)
+    rows = rounded_down(max(1, _BLOCK // (torch.float16.itemsize * len(weight))))
+    for first in range(0, count, rows):
+        place = slice(first, first + rows)
+        block, counts = readouts[place], None if real is None else real[place]
+        gradient = block.new_empty(len(block), len(weight), dtype=torch.float16)
+        matrix.cross_entropy(block, bias, targets[place], counts, smoothing, nll[place], of_bias, gradient)
+        turned.product(gradient, of_readouts[place])
+        ShortMatrix(block.t()).product(gradient.t(), of_weight, more=first > 0)
+        both = {"readouts": block, "of_readouts": of_readouts[place]}
+        join_targets(targets[place], counts, (1 - smoothing) * HALVES, weight=weight, of_weight=of_weight, **both)
+    return nll, of_readouts, of_weight, of_bias
 
 
 def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:

@@ -212,21 +212,6 @@ void product_of_bytes(const Parts *parts, int64_t count, const uint8_t *panels, 
     free_rows(&rows);
 }
 
-#define LOG2E 1.44269504088896341f
-
-/* 2^x of 16 numbers, to 1e-7 of its value: 2^(x - floor(x)) by the polynomial with the least relative error, times 2^floor(x);
- * below -125 that of -125, since smaller ones slow the processor down */
-static inline __m512 powers(__m512 x) {
-    /* of a number and none, the second is taken */
-    x = _mm512_max_ps(_mm512_set1_ps(-125.0f), x);
-    __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
-    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1.8775766752e-3f), r, _mm512_set1_ps(8.9893400905e-3f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5826318053e-2f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4015361704e-1f));
-    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9315307320e-1f));
-    return _mm512_scalef_ps(_mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9999992506e-1f)), x);
-}
-
 /* e^(factor x), at most 2^60, so that two of them still have a finite product */
 static inline __m512 exponentials(__m512 x, float factor) {
     return powers(_mm512_min_ps(_mm512_set1_ps(60.0f), _mm512_mul_ps(x, _mm512_set1_ps(factor * LOG2E))));

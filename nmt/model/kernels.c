@@ -583,10 +583,9 @@ void NAMED(average, LOW)(const float *weights, const LOW *values, const int64_t 
         }
 }
 
-/* Adds to of_bias; a row that is not real counts for nothing. Where the targets stay apart, their own -(1 - smoothing) is not in the
- * gradients of logits. */
+/* Adds to of_bias; a row that is not real counts for nothing. */
 void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *targets, const uint8_t *real, int64_t rows, int64_t size,
-                               float smoothing, int64_t differentiate, int64_t apart, float *nll, float *of_bias) {
+                               float smoothing, int64_t differentiate, float *nll, float *of_bias) {
     /* one sum a thread, added up in their order, so that the same threads give the same result */
     float *sums = calloc(omp_get_max_threads() * size, sizeof(float));
 #pragma omp parallel
@@ -620,7 +619,7 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
             }
             nll[i] = logf(total) + largest - chosen;
             if (!differentiate) continue;
-            float factor = 1 / total, spread = smoothing / size, others = row[targets[i]] * factor - spread;
+            float factor = 1 / total, spread = smoothing / size;
             row[targets[i]] -= (1 - smoothing) * total;
 #pragma omp simd
             for (int64_t v = 0; v < size; v++) {
@@ -628,7 +627,6 @@ void NAMED(cross_entropy, LOW)(LOW *logits, const float *bias, const int64_t *ta
                 own[v] += gradient;
                 logit[v] = TO(gradient);
             }
-            if (apart) logit[targets[i]] = TO(others);
         }
         free(wide);
         int64_t threads = omp_get_num_threads();

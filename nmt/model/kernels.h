@@ -110,12 +110,27 @@ void average_float(const float *weights, const float *values, const int64_t *pla
                    int64_t positions, int64_t size, float *means);
 void product_of_floats(const float *rows, int64_t row, int64_t count, int64_t depth, const float *panels, int64_t columns,
                        float *results);
-void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, const ShortProduct *products,
-                        int64_t number);
+void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count, int64_t depth,
+                        const ShortProduct *products, int64_t number);
 
 #ifdef __AVX512F__
 
 #include <immintrin.h>
+
+#define LOG2E 1.44269504088896341f
+
+/* 2^x of 16 numbers, to 1e-7 of its value: 2^(x - floor(x)) by the polynomial with the least relative error, times 2^floor(x);
+ * below -125 that of -125, since smaller ones slow the processor down */
+static inline __m512 powers(__m512 x) {
+    /* of a number and none, the second is taken */
+    x = _mm512_max_ps(_mm512_set1_ps(-125.0f), x);
+    __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1.8775766752e-3f), r, _mm512_set1_ps(8.9893400905e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5826318053e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4015361704e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9315307320e-1f));
+    return _mm512_scalef_ps(_mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9999992506e-1f)), x);
+}
 
 /* 16 vectors of 16 elements of 32 bits turned, `stride` elements apart */
 __attribute__((unused)) static ALONE void turn(const __m512i *given, void *at, int64_t stride) {

@@ -449,7 +449,6 @@ def cross_entropy(
     of_bias: Tensor,
     *,
     differentiate: bool,
-    apart: bool = False,
 ) -> None:
     """Write each row's nll, and in the place of its logits the gradient of the smoothed loss; see cross_entropy.py.
 
@@ -462,16 +461,15 @@ def cross_entropy(
         nll: [n].
         of_bias: [V], to which the sum of the rows is added, on a CPU before they are rounded.
         differentiate: whether gradients are wanted.
-        apart: the gradient of the logits is without the targets' own part, -(1 - e) [v = y]; see :func:`join_targets`.
     """
     native = _usable(nll, logits, bias, targets, real, of_bias)
     if native is not None:
         function = native.cross_entropy_float if logits.dtype == torch.float32 else native.cross_entropy_bfloat16
         wanted = None if real is None else real.data_ptr()
-        given = *logits.shape, smoothing, differentiate, apart, nll.data_ptr(), of_bias.data_ptr()
+        given = *logits.shape, smoothing, differentiate, nll.data_ptr(), of_bias.data_ptr()
         function(logits.data_ptr(), bias.data_ptr(), targets.data_ptr(), wanted, *given)
         return
-    fused = None if apart else _on_gpu(nll, logits, bias, targets, real, of_bias)
+    fused = _on_gpu(nll, logits, bias, targets, real, of_bias)
     if fused is not None:
         given = logits, bias, targets, real, smoothing, nll, of_bias
         fused.cross_entropy(*given, differentiate=differentiate)
@@ -485,13 +483,11 @@ def cross_entropy(
         return
     if smoothing:
         probs -= smoothing / probs.shape[1]
-    own = probs.new_full(targets.shape, smoothing - 1)
-    probs.scatter_add_(1, targets, own)
+    probs.scatter_add_(1, targets, probs.new_full(targets.shape, smoothing - 1))
     if real is not None:
         probs *= real.unsqueeze(1)
-        own *= real.unsqueeze(1)
     of_bias += probs.sum(0)
-    logits.copy_(probs.scatter_add_(1, targets, -own) if apart else probs)
+    logits.copy_(probs)
 
 
 def join_targets(
@@ -504,7 +500,7 @@ def join_targets(
     of_readouts: Tensor,
     of_weight: Tensor,
 ) -> None:
-    """Add to gradients of readouts and weight what :func:`cross_entropy` left apart: the targets' own part.
+    """Add to gradients of readouts and weight the targets' own part, which 16 bits leave apart; see cross_entropy.py.
 
     Args:
         targets: [n] ids.

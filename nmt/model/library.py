@@ -26,7 +26,7 @@ _FUNCTIONS = {
     "squash_back": "SPIPIIP",
     "attend": "PPPPIIIPPPI",
     "attend_back": "SPIPPIIIPP",
-    "cross_entropy": "PPPPIIFIIPP",
+    "cross_entropy": "PPPPIIFIPP",
     "additive": "PPPIIIIP",
     "additive_back": "PPPPIIIPPP",
     "choose": "PPPIIIIPP",
@@ -49,7 +49,8 @@ _OF_INTEGERS = {
     "lstm_of_bytes": "SIPPPIIPPP",
     "choose_of_bytes": "SIPPPIIPIIPP",
     "lay_out_shorts": "PIIIIIIPP",
-    "products_of_shorts": "PIIIIPI",
+    "products_of_shorts": "PIIIIIPI",
+    "cross_entropy_of_shorts": "PIIIPPIPPPFFPPP",
 }
 # where it has AVX-512
 _OF_FLOATS = {

@@ -42,36 +42,44 @@ static inline float factor_of(float squares) {
     return norm <= NOTHING ? 0 : NORM / norm;
 }
 
+/* Numbers of 32 bits, or of 16, as floats: up to 16 from a place on. Who says which is known when compiled. */
+static inline const void *from_place(const void *numbers, int64_t place, int half) {
+    return (const char *)numbers + place * (half ? sizeof(uint16_t) : sizeof(float));
+}
+static inline __m512 read(const void *numbers, int64_t place, __mmask16 within, int half) {
+    const void *here = from_place(numbers, place, half);
+    return half ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(within, here)) : _mm512_maskz_loadu_ps(within, here);
+}
+
 /* What is read next is on its way meanwhile: of lines that lie far apart the processor sees too little to fetch the next itself. */
-static inline void fetch(const float *places, int64_t depth) {
-    for (int64_t k = 0; k < depth; k += 16) _mm_prefetch((const char *)(places + k), _MM_HINT_T0);
+static inline void fetch(const void *places, int64_t depth, int half) {
+    for (int64_t k = 0; k < depth; k += half ? 32 : 16) _mm_prefetch(from_place(places, k, half), _MM_HINT_T0);
 }
 
 static inline __m512i whole(__m512 values, __m512 factor) { return _mm512_cvtps_epi32(_mm512_mul_ps(values, factor)); }
 
-/* up to 32 places of a line as 16 pairs */
-static inline __m512i narrowed(const float *places, int64_t depth, __m512 factor) {
-    __mmask16 low = first_of(depth), high = first_of(depth - 16);
-    __m512i u = whole(_mm512_maskz_loadu_ps(low, places), factor), v = whole(_mm512_maskz_loadu_ps(high, places + 16), factor);
+/* up to 32 places of a line, from the first on, as 16 pairs */
+static inline __m512i narrowed(const void *places, int64_t first, int64_t depth, __m512 factor, int half) {
+    __m512i u = whole(read(places, first, first_of(depth - first), half), factor);
+    __m512i v = whole(read(places, first + 16, first_of(depth - first - 16), half), factor);
     return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), _mm512_packs_epi32(u, v));
 }
 
-static inline float squares_of(const float *places, int64_t depth) {
+static inline float squares_of(const void *places, int64_t depth, int half) {
     __m512 even = _mm512_setzero_ps(), odd = even;
     for (int64_t k = 0; k < depth; k += 32) {
-        __m512 u = _mm512_maskz_loadu_ps(first_of(depth - k), places + k);
-        __m512 v = _mm512_maskz_loadu_ps(first_of(depth - k - 16), places + k + 16);
+        __m512 u = read(places, k, first_of(depth - k), half), v = read(places, k + 16, first_of(depth - k - 16), half);
         even = _mm512_fmadd_ps(u, u, even), odd = _mm512_fmadd_ps(v, v, odd);
     }
     return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
 }
 
 /* a segment whose places lie side by side */
-static void along(const float *places, int64_t depth, int32_t *pairs, float *scale) {
-    float squares = squares_of(places, depth);
+static inline void along(const void *places, int64_t depth, int32_t *pairs, float *scale, int half) {
+    float squares = squares_of(places, depth, half);
     __m512 factor = _mm512_set1_ps(factor_of(squares));
     *scale = scale_of(squares);
-    for (int64_t k = 0; k < depth; k += 32) _mm512_storeu_si512(pairs + k / 2, narrowed(places + k, depth - k, factor));
+    for (int64_t k = 0; k < depth; k += 32) _mm512_storeu_si512(pairs + k / 2, narrowed(places, k, depth, factor, half));
 }
 
 /* the same of up to 16 lines, `line` apart, as a part of a panel */
@@ -79,39 +87,39 @@ static void along_into_panel(const float *places, int64_t line, int64_t lines, i
     __m512i found[16];
     float factors[16];
     for (int64_t i = 0; i < 16; i++) {
-        if (i + 2 < lines) fetch(places + (i + 2) * line, depth);
-        float squares = i < lines ? squares_of(places + i * line, depth) : 0;
+        if (i + 2 < lines) fetch(places + (i + 2) * line, depth, 0);
+        float squares = i < lines ? squares_of(places + i * line, depth, 0) : 0;
         scales[i] = scale_of(squares), factors[i] = factor_of(squares);
     }
     for (int64_t k = 0; k < depth; k += 32) {
         for (int64_t i = 0; i < 16; i++)
-            found[i] = i < lines ? narrowed(places + i * line + k, depth - k, _mm512_set1_ps(factors[i])) : _mm512_setzero_si512();
+            found[i] = i < lines ? narrowed(places + i * line, k, depth, _mm512_set1_ps(factors[i]), 0) : _mm512_setzero_si512();
         turn(found, panel + k / 2 * WIDTH, WIDTH);
     }
 }
 
 /* 16 pairs, the first of them in places `place` and `place` + 1, of up to 16 lines that lie side by side, places `inner` apart; a
  * vector for each pair */
-static inline void between(const float *places, int64_t inner, __mmask16 lines, int64_t place, int64_t depth, __m512 factor,
-                           __m512i *found) {
+static inline void between(const void *places, int64_t inner, __mmask16 lines, int64_t place, int64_t depth, __m512 factor,
+                           __m512i *found, int half) {
     for (int64_t j = 0; j < 16; j++, place += 2) {
-        const float *here = places + place * inner;
-        __m512i u = whole(_mm512_maskz_loadu_ps(place < depth ? lines : 0, here), factor);
-        __m512i v = whole(_mm512_maskz_loadu_ps(place + 1 < depth ? lines : 0, here + inner), factor);
+        __m512i u = whole(read(places, place * inner, place < depth ? lines : 0, half), factor);
+        __m512i v = whole(read(places, (place + 1) * inner, place + 1 < depth ? lines : 0, half), factor);
         found[j] = _mm512_mask_blend_epi16(0xaaaaaaaa, u, _mm512_slli_epi32(v, 16));
     }
 }
 
 /* a segment of up to ACROSS lines that lie side by side: as panels, `panel` apart, or, where that is 0, as lines, PAIRS apart */
-static void across(const float *places, int64_t inner, int64_t lines, int64_t depth, int64_t panel, int32_t *pairs, float *scales) {
+static inline void across(const void *places, int64_t inner, int64_t lines, int64_t depth, int64_t panel, int32_t *pairs,
+                          float *scales, int half) {
     __m512 squares[ACROSS / 16];
     __mmask16 within[ACROSS / 16];
     float factors[ACROSS];
     for (int64_t n = 0; n < ACROSS / 16; n++) squares[n] = _mm512_setzero_ps(), within[n] = first_of(lines - 16 * n);
     for (int64_t k = 0; k < depth; k++)
         for (int64_t n = 0; n < ACROSS / 16; n++) {
-            _mm_prefetch((const char *)(places + (k + AHEAD) * inner + 16 * n), _MM_HINT_T0);
-            __m512 x = _mm512_maskz_loadu_ps(within[n], places + k * inner + 16 * n);
+            _mm_prefetch(from_place(places, (k + AHEAD) * inner + 16 * n, half), _MM_HINT_T0);
+            __m512 x = read(places, k * inner + 16 * n, within[n], half);
             squares[n] = _mm512_fmadd_ps(x, x, squares[n]);
         }
     for (int64_t n = 0; n < ACROSS / 16; n++) _mm512_storeu_ps(factors + 16 * n, squares[n]);
@@ -121,7 +129,7 @@ static void across(const float *places, int64_t inner, int64_t lines, int64_t de
             __m512i found[16];
             int64_t here = least(16, lines - 16 * n);
             if (here <= 0 && !panel) break;
-            between(places + 16 * n, inner, within[n], 2 * k, depth, _mm512_loadu_ps(factors + 16 * n), found);
+            between(from_place(places, 16 * n, half), inner, within[n], 2 * k, depth, _mm512_loadu_ps(factors + 16 * n), found, half);
             if (panel) {
                 int32_t *into = pairs + n / 2 * panel + k * WIDTH + n % 2 * 16;
                 for (int64_t j = 0; j < 16; j++) _mm512_storeu_si512(into + j * WIDTH, found[j]);
@@ -151,18 +159,27 @@ void lay_out_shorts(const float *matrix, int64_t column, int64_t inner, int64_t 
                     along_into_panel(places + i * column, column, columns - c - i, length, into + i / WIDTH * WIDTH * pairs + i % WIDTH,
                                      scale + i);
             else
-                across(places, inner, least(ACROSS, columns - c), length, WIDTH * pairs, into, scale);
+                across(places, inner, least(ACROSS, columns - c), length, WIDTH * pairs, into, scale, 0);
         }
 }
 
 /* up to ACROSS rows of a segment, as lines */
-static void shorten(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs, float *scales) {
-    if (inner != 1) across(rows, inner, count, depth, 0, pairs, scales);
+static inline void shorten_of(const void *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs, float *scales,
+                              int half) {
+    if (inner != 1) across(rows, inner, count, depth, 0, pairs, scales, half);
     else
         for (int64_t i = 0; i < count; i++) {
-            if (i + 1 < count) fetch(rows + (i + 1) * row, depth);
-            along(rows + i * row, depth, pairs + i * PAIRS, scales + i);
+            if (i + 1 < count) fetch(from_place(rows, (i + 1) * row, half), depth, half);
+            along(from_place(rows, i * row, half), depth, pairs + i * PAIRS, scales + i, half);
         }
+}
+static ALONE void shorten_floats(const void *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs,
+                                 float *scales) {
+    shorten_of(rows, row, inner, count, depth, pairs, scales, 0);
+}
+static ALONE void shorten_halves(const void *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs,
+                                 float *scales) {
+    shorten_of(rows, row, inner, count, depth, pairs, scales, 1);
 }
 
 #define OF_1(X) X(0)
@@ -253,8 +270,9 @@ static void multiply(const ShortProduct *of, int64_t depth, const int32_t *rows,
 
 /* Results [count, columns] of each product = rows [count, depth] x panels. An element of the rows is at i * row + k * inner, one of
  * which is 1. Who is done with its part takes another: cores that others use too are not equally fast. */
-void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, const ShortProduct *products,
-                        int64_t number) {
+void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count, int64_t depth,
+                        const ShortProduct *products, int64_t number) {
+    void (*shorten)(const void *, int64_t, int64_t, int64_t, int64_t, int32_t *, float *) = half ? shorten_halves : shorten_floats;
     int64_t segments = parts_of(depth, SEGMENT), room = parts_of(count, ACROSS) * ACROSS, panels = 0, columns = 0;
     for (int64_t n = 0; n < number; n++) panels += parts_of(products[n].columns, WIDTH), columns += products[n].columns;
     int32_t *shared = NULL;
@@ -273,7 +291,7 @@ void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t c
 #pragma omp for schedule(static) collapse(2)
             for (int64_t s = 0; s < segments; s++)
                 for (int64_t i = 0; i < count; i += step)
-                    shorten(rows + i * row + s * SEGMENT * inner, row, inner, least(step, count - i), least(SEGMENT, depth - s * SEGMENT),
+                    shorten(from_place(rows, i * row + s * SEGMENT * inner, half), row, inner, least(step, count - i), least(SEGMENT, depth - s * SEGMENT),
                             shared + (s * room + i) * PAIRS, shared_scales + s * room + i);
             /* Two threads begin at either end of some panels and go on until they meet: each has the same ones again at the next
              * step, or nearly so, in its own cache, and the faster one takes more. */
@@ -297,7 +315,7 @@ void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t c
             for (int64_t top = 0; top < count; top += ACROSS) {
                 int64_t height = least(ACROSS, count - top);
                 for (int64_t first = 0; first < depth; first += SEGMENT) {
-                    shorten(rows + top * row + first * inner, row, inner, height, least(SEGMENT, depth - first), pairs, row_scales);
+                    shorten(from_place(rows, top * row + first * inner, half), row, inner, height, least(SEGMENT, depth - first), pairs, row_scales);
                     for (int64_t n = 0; n < number; n++)
                         for (int64_t p = 0; p < parts_of(products[n].columns, WIDTH); p++)
                             multiply(products + n, depth, pairs, row_scales, top, height, first, p, pairs_of(depth) * WIDTH);
@@ -307,6 +325,117 @@ void products_of_shorts(const float *rows, int64_t row, int64_t inner, int64_t c
         }
     }
     free(shared), free(shared_scales), free(taken);
+}
+
+/* so many rows of logits at a time: whole tiles, and few enough for the second caches to keep what is made of them */
+#define LOGITS (5 * ROWS)
+
+/* rows of logits without bias, as products of shortened rows; `largest`, 16 numbers a row, are those of the threads' columns with it */
+static void note_largest(const float *logits, int64_t columns, const float *bias, int64_t height, int64_t p, float *largest) {
+    int64_t first = p * WIDTH;
+    __mmask16 low = first_of(columns - first), high = first_of(columns - first - 16);
+    __m512 none = _mm512_set1_ps(-INFINITY), a = _mm512_maskz_loadu_ps(low, bias + first), b = _mm512_maskz_loadu_ps(high, bias + first + 16);
+    for (int64_t i = 0; i < height; i++) {
+        const float *here = logits + i * columns + first;
+        __m512 u = _mm512_mask_add_ps(none, low, _mm512_maskz_loadu_ps(low, here), a);
+        __m512 v = _mm512_mask_add_ps(none, high, _mm512_maskz_loadu_ps(high, here + 16), b);
+        _mm512_storeu_ps(largest + 16 * i, _mm512_max_ps(_mm512_max_ps(u, v), _mm512_loadu_ps(largest + 16 * i)));
+    }
+}
+
+/* e^(logit + bias - largest) in the place of a row's logits first .. last, and their sum */
+static float exponentiate(float *logits, const float *bias, int64_t first, int64_t last, float largest) {
+    __m512 even = _mm512_setzero_ps(), odd = even, scale = _mm512_set1_ps(LOG2E), less = _mm512_set1_ps(largest);
+    for (int64_t v = first; v < last; v += 32) {
+        __mmask16 low = first_of(last - v), high = first_of(last - v - 16);
+        __m512 x = _mm512_add_ps(_mm512_maskz_loadu_ps(low, logits + v), _mm512_maskz_loadu_ps(low, bias + v));
+        __m512 y = _mm512_add_ps(_mm512_maskz_loadu_ps(high, logits + v + 16), _mm512_maskz_loadu_ps(high, bias + v + 16));
+        x = powers(_mm512_mul_ps(_mm512_sub_ps(x, less), scale)), y = powers(_mm512_mul_ps(_mm512_sub_ps(y, less), scale));
+        _mm512_mask_storeu_ps(logits + v, low, x), _mm512_mask_storeu_ps(logits + v + 16, high, y);
+        even = _mm512_mask_add_ps(even, low, even, x), odd = _mm512_mask_add_ps(odd, high, odd, y);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
+}
+
+/* gradients of a row's logits first .. last, of which there are the exponentials; times `times` they go to `halves` */
+static void differentiate(const float *exponentials, int64_t first, int64_t last, float factor, float spread, float times, float *of_bias,
+                          uint16_t *halves) {
+    __m512 by = _mm512_set1_ps(factor), less = _mm512_set1_ps(spread), scale = _mm512_set1_ps(times);
+    for (int64_t v = first; v < last; v += 16) {
+        __mmask16 within = first_of(last - v);
+        __m512 gradient = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(within, exponentials + v), by, less);
+        _mm512_mask_storeu_ps(of_bias + v, within, _mm512_add_ps(_mm512_maskz_loadu_ps(within, of_bias + v), gradient));
+        __m256i half = _mm512_cvtps_ph(_mm512_mul_ps(gradient, scale), _MM_FROUND_TO_NEAREST_INT);
+        _mm256_mask_storeu_epi16(halves + v, within, half);
+    }
+}
+
+/* The loss of rows [count, depth], `row` apart, of a layer [columns, depth] that was laid out. A thread makes logits of some columns,
+ * and later goes through about the same ones again, which it then has in its own cache. Where there are `halves` [count, columns],
+ * those of the gradients of logits times `times` go there, in 16 bits (IEEE 754), without the targets' own part, and the sum of
+ * the gradients with it is added to of_bias. */
+void cross_entropy_of_shorts(const float *rows, int64_t row, int64_t count, int64_t depth, const int32_t *panels, const float *scales,
+                             int64_t columns, const float *bias, const int64_t *targets, const uint8_t *real, float smoothing, float times,
+                             float *nll, float *of_bias, uint16_t *halves) {
+    int64_t segments = parts_of(depth, SEGMENT), number = parts_of(columns, WIDTH), most = omp_get_max_threads();
+    float *logits = aligned_alloc(64, parts_of(LOGITS * columns, 16) * 64), *row_scales = malloc(segments * LOGITS * sizeof(float));
+    int32_t *pairs = aligned_alloc(64, segments * LOGITS * PAIRS * sizeof(int32_t));
+    float *largest = aligned_alloc(64, most * LOGITS * 64), *totals = malloc(most * LOGITS * sizeof(float));
+    int64_t *taken = calloc(parts_of(count, LOGITS) * most, sizeof(int64_t));
+    ShortProduct product = {panels, scales, columns, logits, 0};
+#pragma omp parallel
+    {
+        int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
+        int64_t from = number * thread / threads * WIDTH, to = least(columns, number * (thread + 1) / threads * WIDTH);
+        float *own = largest + thread * LOGITS * 16, *total = totals + thread * LOGITS, tops[LOGITS], chosen[LOGITS];
+        for (int64_t top = 0; top < count; top += LOGITS) {
+            int64_t height = least(LOGITS, count - top);
+#pragma omp for schedule(static) collapse(2)
+            for (int64_t s = 0; s < segments; s++)
+                for (int64_t i = 0; i < height; i += 5)
+                    shorten_floats(rows + (top + i) * row + s * SEGMENT, row, 1, least(5, height - i), least(SEGMENT, depth - s * SEGMENT),
+                                   pairs + (s * LOGITS + i) * PAIRS, row_scales + s * LOGITS + i);
+            for (int64_t i = 0; i < height * 16; i++) own[i] = -INFINITY;
+            int64_t first = thread / 2 * 2, begin = number * first / threads, end = number * least(first + 2, threads) / threads, mine = 0;
+            for (; __atomic_fetch_add(taken + top / LOGITS * most + first, 1, __ATOMIC_RELAXED) < end - begin; mine++) {
+                int64_t p = thread == first ? begin + mine : end - 1 - mine;
+                for (int64_t s = 0; s < segments; s++) {
+                    int64_t back = thread > first && s + 1 == segments, after = back ? -(pairs_of(depth) + s * PAIRS) : PAIRS;
+                    multiply(&product, depth, pairs + s * LOGITS * PAIRS, row_scales + s * LOGITS, 0, height, s * SEGMENT, p,
+                             after * WIDTH);
+                }
+                note_largest(logits, columns, bias, height, p, own);
+            }
+#pragma omp barrier
+            for (int64_t i = 0; i < height; i++) {
+                float *here = logits + i * columns;
+                __m512 found = _mm512_loadu_ps(largest + 16 * i);
+                for (int64_t n = 1; n < threads; n++) found = _mm512_max_ps(found, _mm512_loadu_ps(largest + (n * LOGITS + i) * 16));
+                int64_t target = targets[top + i];
+                tops[i] = _mm512_reduce_max_ps(found);
+                if (target >= from && target < to) chosen[i] = here[target] + bias[target];
+                total[i] = exponentiate(here, bias, from, to, tops[i]);
+            }
+#pragma omp barrier
+            for (int64_t i = 0; i < height; i++) {
+                float sum = 0;
+                for (int64_t n = 0; n < threads; n++) sum += totals[n * LOGITS + i];
+                int64_t target = targets[top + i], counts = !real || real[top + i];
+                if (!counts || target < 0 || target >= columns) {
+                    nll[top + i] = counts ? NAN : 0;
+                    if (halves) memset(halves + (top + i) * columns + from, 0, (to - from) * sizeof(uint16_t));
+                    continue;
+                }
+                if (halves)
+                    differentiate(logits + i * columns, from, to, 1 / sum, smoothing / columns, times, of_bias, halves + (top + i) * columns);
+                if (target >= from && target < to) {
+                    nll[top + i] = logf(sum) + tops[i] - chosen[i];
+                    if (halves) of_bias[target] -= 1 - smoothing;
+                }
+            }
+        }
+    }
+    free(logits), free(row_scales), free(pairs), free(largest), free(totals), free(taken);
 }
 
 #endif

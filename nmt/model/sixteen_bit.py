@@ -30,6 +30,11 @@ from nmt.model.library import compiled, multiplies_integers
 _PANEL, _SEGMENT, _PAIRS = 32, 512, 16
 # what is smaller than that squared is not worth it
 _LEAST = 64
+# what rows may be in
+_ROWS = (torch.float32, torch.float16)
+
+HALVES = 2.0**14
+"""By what numbers below 1 are multiplied in float16, which so holds them to 5e-4 of their value down to 4e-9."""
 
 
 def serves(matrix: Tensor) -> bool:
@@ -78,11 +83,45 @@ class ShortMatrix:
     def product(self, rows: Tensor, into: Tensor | None = None, *, more: bool = False) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given.
 
-        With ``more`` it is added to what is there.
+        The rows may be in float16. With ``more`` it is added to what is there.
         """
-        result = rows.new_empty(len(rows), self.columns) if into is None else into
+        result = torch.empty(len(rows), self.columns) if into is None else into
         _multiply(rows, [self], [result], more=more)
         return result
+
+    def cross_entropy(
+        self,
+        rows: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        real: Tensor | None,
+        smoothing: float,
+        nll: Tensor,
+        of_bias: Tensor | None = None,
+        gradient: Tensor | None = None,
+    ) -> None:
+        """Write each row's nll, of logits ``rows @ matrix^T + bias`` [n, m], which are made and used in the caches.
+
+        Args:
+            rows: [n, k].
+            bias: [m].
+            targets: [n] ids, int64; the nll of one that is no column is not a number.
+            real: [n], False on rows that count for nothing; None where all count.
+            smoothing: e.
+            nll: [n].
+            of_bias: [m], to which the sum of the gradients of the smoothed loss is added; see cross_entropy.py.
+            gradient: [n, m] float16, where those gradients go, times ``HALVES``, without the targets' own part,
+                -(1 - e) [v = y]; None: none are wanted.
+        """
+        rows = rows if rows.stride(1) == 1 else rows.contiguous()
+        panels, scales, columns, depth = self.place
+        assert rows.shape[1] == depth and rows.dtype == torch.float32
+        assert all(each is None or each.is_contiguous() for each in (bias, targets, real, nll, of_bias, gradient))
+        assert gradient is None or (gradient.dtype == torch.float16 and of_bias is not None)
+        wanted, sums, found = (None if each is None else each.data_ptr() for each in (real, of_bias, gradient))
+        layer = panels, scales, columns, bias.data_ptr()
+        given = targets.data_ptr(), wanted, smoothing, HALVES, nll.data_ptr(), sums, found
+        compiled().cross_entropy_of_shorts(rows.data_ptr(), rows.stride(0), len(rows), depth, *layer, *given)
 
 
 class _Product(ctypes.Structure):
@@ -99,7 +138,7 @@ class _Product(ctypes.Structure):
 
 def products(rows: Tensor, matrices: Sequence[ShortMatrix]) -> list[Tensor]:
     """Return ``rows @ matrix^T`` of each; the rows are rounded once."""
-    results = [rows.new_empty(len(rows), each.columns) for each in matrices]
+    results = [torch.empty(len(rows), each.columns) for each in matrices]
     _multiply(rows, matrices, results, more=False)
     return results
 
@@ -108,10 +147,11 @@ def _multiply(rows: Tensor, matrices: Sequence[ShortMatrix], results: Sequence[T
     found = []
     for matrix, result in zip(matrices, results, strict=True):
         panels, scales, columns, depth = matrix.place
-        assert rows.shape[1] == depth and rows.dtype == torch.float32 and result.is_contiguous()
+        assert rows.shape[1] == depth and rows.dtype in _ROWS and result.is_contiguous()
         found.append(_Product(panels, scales, columns, result.data_ptr(), more))
     rows, given = _in_lines(rows), (_Product * len(found))(*found)
-    compiled().products_of_shorts(rows.data_ptr(), *rows.stride(), *rows.shape, given, len(found))
+    half = rows.dtype == torch.float16
+    compiled().products_of_shorts(rows.data_ptr(), half, *rows.stride(), *rows.shape, given, len(found))
 
 
 def _in_lines(matrix: Tensor) -> Tensor:

@@ -217,21 +217,17 @@ def test_targets_apart_are_joined_to_the_gradients(only_c, smoothing, padded):
     targets[4] = targets[5]
 
     def run():
-        given = noise(V, seed=1), targets, real, smoothing
-        found = [(noise(B, V), torch.empty(B), noise(V, seed=3)) for _ in range(2)]
-        for apart, (logits, nll, of_bias) in enumerate(found):
-            kernels.cross_entropy(logits, *given, nll, of_bias, differentiate=True, apart=bool(apart))
-        assert torch.equal(found[0][1], found[1][1]) and torch.equal(found[0][2], found[1][2])
-        weight, readouts = noise(V, H, seed=4), noise(B, H, seed=5)
-        both_ways = {"readouts": readouts @ torch.eye(H), "of_readouts": found[1][0] @ weight}
-        of_weight = found[1][0].t() @ readouts
+        whole, weight, readouts = noise(B, V), noise(V, H, seed=4), noise(B, H, seed=5)
+        kernels.cross_entropy(
+            whole, noise(V, seed=1), targets, real, smoothing, torch.empty(B), torch.zeros(V), differentiate=True
+        )
+        own = torch.zeros(B, V).scatter_(1, targets.unsqueeze(1), smoothing - 1)
+        others = whole - (own if real is None else own * real.unsqueeze(1))
+        of_readouts, of_weight = others @ weight, others.t() @ readouts
+        both_ways = {"readouts": readouts, "of_readouts": of_readouts}
         kernels.join_targets(targets, real, 1 - smoothing, weight=weight, of_weight=of_weight, **both_ways)
-        whole = found[0][0]
-        assert_near([both_ways["of_readouts"], of_weight], [whole @ weight, whole.t() @ readouts])
-        ones = torch.zeros(B, V).scatter_(1, targets.unsqueeze(1), smoothing - 1)
-        ones = ones if real is None else ones * real.unsqueeze(1)
-        assert (found[1][0] + ones - whole).abs().max() <= 1e-6
-        return both_ways["of_readouts"], of_weight
+        assert_near([of_readouts, of_weight], [whole @ weight, whole.t() @ readouts])
+        return of_readouts, of_weight
 
     assert_near(*both(only_c, run))
 
