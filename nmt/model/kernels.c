@@ -313,6 +313,11 @@ void NAMED(lstm_back, LOW)(const float *gates, const float *cells, const float *
             const float *candidate = shown + size, *cell = cells + i * size, *squashed = squasheds + i * size;
             float *of_cell = of_cells + i * size;
             LOW *of_gate = of_gates + i * 4 * size;
+            /* the next row is on its way meanwhile: of parts this short the processor fetches little by itself */
+            for (int64_t k = 0; k < 4 * size; k += 16) {
+                __builtin_prefetch(entering + 4 * size + k, 0, 2);
+                __builtin_prefetch(of_gate + 4 * size + k, 1, 2);
+            }
             NAMED(add_up, LOW)(of_hidden, i, size, total);
 #pragma omp simd
             for (int64_t j = 0; j < size; j++) {

@@ -104,6 +104,12 @@ void additive_float(const float *products, const float *keys, const float *vecto
                     int64_t size, float *scores);
 void additive_back_float(const float *products, const float *keys, const float *vector, const float *of_scores, int64_t rows,
                          int64_t positions, int64_t size, float *of_keys, float *of_products, float *of_vector);
+void attend_to_halves(const float *queries, const uint16_t *keys, const uint16_t *values, float scale, const float *padding,
+                      const float *factors, int64_t rows, int64_t positions, int64_t key_size, int64_t size, float *weights,
+                      float *contexts, float *lows, int64_t lows_stride);
+void attend_to_halves_back(const Sum *of_context, const float *of_weights, int64_t weights_stride, const float *weights,
+                           const uint16_t *keys, const uint16_t *values, float scale, int64_t rows, int64_t positions, int64_t key_size,
+                           int64_t size, float *of_contexts, float *of_scores, float *of_queries);
 void compare_float(const float *queries, const float *keys, const int64_t *places, int64_t sentences, int64_t asked,
                    int64_t positions, int64_t size, float *scores);
 void average_float(const float *weights, const float *values, const int64_t *places, int64_t sentences, int64_t asked,

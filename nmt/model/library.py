@@ -63,7 +63,7 @@ _OF_FLOATS = {
     "fed_contexts_forward": "PPPI",
     "fed_contexts_back": "PPI",
 }
-SOURCES = ("kernels.h", "kernels.c", "eight_bit.c", "panels.c", "sixteen_bit.c", "steps.c")
+SOURCES = ("kernels.h", "kernels.c", "eight_bit.c", "panels.c", "sixteen_bit.c", "halves.c", "steps.c")
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
 # number of tensors; then of each its place, the distance of its rows, and whether it is float32, or their width
 Several = ctypes.c_int64 * 13

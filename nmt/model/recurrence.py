@@ -239,10 +239,11 @@ class Attend(Part):
             score forbids, all weights are 0.
         values: V [B, S, M].
         steps: T.
+        rounding: of the factors; in 16 bits a bilinear score's keys, and then the values, are read in float16.
     """
 
-    def __init__(self, score: StepScore, allowed: Tensor, values: Tensor, steps: int) -> None:
-        self.score, self.allowed, self.steps = score, allowed, steps
+    def __init__(self, score: StepScore, allowed: Tensor, values: Tensor, steps: int, *, rounding: Rounding) -> None:
+        self.score, self.allowed, self.steps, self.rounding = score, allowed, steps, rounding
         self.tensors = (*score.tensors, values)
 
     def begin(self) -> None:
@@ -265,6 +266,13 @@ class Attend(Part):
         masks = {"padding": self.padding, "factors": self.factors, "scores": self._scores}
         found = {"weights": self.weights, "contexts": self.contexts}
         describe(self.described, **sizes, values=self.values, **masks, **found)
+
+    def describe_halves(self) -> None:
+        """Have keys and values in float16 too, where calls for all steps read those: for them a step mostly waits."""
+        if self.rounding is Rounding.int16 and isinstance(self.score, BilinearSteps):
+            assert self.described is not None
+            self._halves = {"key_halves": self.score.keys.half(), "value_halves": self.values.half()}
+            describe(self.described, **self._halves)
 
     @cached_property
     def _masks(self) -> list[tuple[Tensor, Tensor]]:
@@ -466,6 +474,7 @@ class FedReadouts(Unrolled):
         self.outputs = self.layers[0].hiddens if len(self.layers) == 1 else torch.empty_like(self.layers[-1].hiddens)
         described = self._described()
         if described is not None:
+            self.attend.describe_halves()
             compiled().fed_readouts_forward(*described, self.steps)
         else:
             contexts, states = (part.unbind(0) for part in self.read.inputs.steps.tensor_split([size], 2))
@@ -546,6 +555,7 @@ class FedContexts(Unrolled):
         self.states[0] = query
         described = self._described()
         if described is not None:
+            self.attend.describe_halves()
             compiled().fed_contexts_forward(*described, as_steps(self.states), self.steps)
         else:
             for t in range(self.steps):

@@ -20,7 +20,7 @@ typedef struct {
     float *of_cell, *products, *of_inputs;
 } Layer;
 
-/* attention with a score that is additive where there is a vector, else bilinear */
+/* attention with a score that is additive where there is a vector, else bilinear; in 16 bits with keys and values in float16 too */
 typedef struct {
     Matrix forward, back;
     int64_t batch, positions, size, key_size;
@@ -28,6 +28,7 @@ typedef struct {
     const float *keys, *values, *vector;
     Steps padding, factors, weights, contexts, products, of_contexts, of_scores, of_products, given_contexts, given_weights;
     float *scores, *of_query, *of_keys, *of_vector;
+    const uint16_t *key_halves, *value_halves;
 } Attention;
 
 /* tanh of a product of rows [v; h], times a mask */
@@ -120,6 +121,13 @@ void layers_back(const Layer **layers, int64_t count, int64_t steps) { each_laye
 
 /* the context goes to `low` too */
 static void read_source(const Attention *of, int64_t t, const float *query, float *low, int64_t low_row) {
+#ifdef __AVX512VNNI__
+    if (of->key_halves) {
+        attend_to_halves(query, of->key_halves, of->value_halves, of->scale, at(of->padding, t), at(of->factors, t), of->batch,
+                         of->positions, of->key_size, of->size, at(of->weights, t), at(of->contexts, t), low, low_row);
+        return;
+    }
+#endif
     if (of->vector) {
         float *products = at(of->products, t);
         multiply(&of->forward, query, of->forward.depth, of->batch, products);
@@ -137,6 +145,14 @@ static void read_source(const Attention *of, int64_t t, const float *query, floa
 static void read_source_back(const Attention *of, int64_t t, Sum of_context) {
     float *of_scores = at(of->of_scores, t);
     add(&of_context, at(of->given_contexts, t), of->given_contexts.row);
+#ifdef __AVX512VNNI__
+    if (of->key_halves) {
+        attend_to_halves_back(&of_context, at(of->given_weights, t), of->given_weights.row, at(of->weights, t), of->key_halves,
+                              of->value_halves, of->scale, of->batch, of->positions, of->key_size, of->size, at(of->of_contexts, t),
+                              of_scores, of->of_query);
+        return;
+    }
+#endif
     attend_back_float(&of_context, at(of->given_weights, t), of->given_weights.row, at(of->weights, t), of->values, of->batch,
                       of->positions, of->size, at(of->of_contexts, t), of_scores);
     if (of->vector) {

@@ -58,7 +58,7 @@ class AttentionSteps(ctypes.Structure):
         *_named(ctypes.c_void_p, "keys values vector"),
         *_named(_Steps, "padding factors weights contexts products of_contexts of_scores of_products"),
         *_named(_Steps, "given_contexts given_weights"),
-        *_named(ctypes.c_void_p, "scores of_query of_keys of_vector"),
+        *_named(ctypes.c_void_p, "scores of_query of_keys of_vector key_halves value_halves"),
     ]
 
 
@@ -89,7 +89,7 @@ def describe(structure: _Kind, **fields: Tensor | float | None) -> _Kind:
     Args:
         structure: one of the above.
         fields: numbers; contiguous tensors; of what has steps, [T or 1, B or 1, D], whose rows have their elements side
-            by side; None for what there is not. All float32, on a CPU.
+            by side; None for what there is not. All float32, on a CPU; what is called halves float16.
     """
     kinds = _kinds(type(structure))
     for name, value in fields.items():
@@ -97,7 +97,8 @@ def describe(structure: _Kind, **fields: Tensor | float | None) -> _Kind:
             # what was there before is not any more
             setattr(structure, name, _Steps() if kinds[name] is _Steps else value)
             continue
-        assert value.dtype == torch.float32 and value.device.type == "cpu"
+        assert value.dtype == (torch.float16 if name.endswith("_halves") else torch.float32)
+        assert value.device.type == "cpu"
         if kinds[name] is _Steps:
             setattr(structure, name, _steps(value))
         else:

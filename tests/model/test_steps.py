@@ -12,6 +12,7 @@ from nmt.model.cells import LSTMCell
 from nmt.model.layer import Layer
 from nmt.model.library import compiled, library, multiplies_floats, multiplies_integers
 from nmt.model.products import Factor
+from nmt.model.recurrence import Attend, BilinearSteps
 from nmt.model.steps import LayerSteps, describe
 
 pytestmark = pytest.mark.skipif(not multiplies_floats(), reason="this processor has no AVX-512")
@@ -43,9 +44,18 @@ def calls(monkeypatch):
     return seen
 
 
-def one_by_one(monkeypatch):
+def one_by_one(monkeypatch, *, halves=False):
+    """With keys and values that float16 has, if asked to."""
     for module in (layer, recurrence):
         monkeypatch.setattr(module, "describe_factor", lambda structure, factor: None)
+    begin = Attend.begin
+
+    def begin_in_halves(attend):
+        begin(attend)
+        if halves and isinstance(attend.score, BilinearSteps):
+            attend.score.keys, attend.values = (each.half().float() for each in (attend.score.keys, attend.values))
+
+    monkeypatch.setattr(Attend, "begin", begin_in_halves)
 
 
 def model_of(*overrides):
@@ -59,21 +69,26 @@ def model_of(*overrides):
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: ",".join(variant))
 def test_equals_its_steps(variant, names, rounding, calls, monkeypatch):
     """With padding on both sides, and a sentence that is nothing but its end."""
-    model = model_of(*variant)
+    model, attended = model_of(*variant), []
     batch = batch_for(model)
+    monkeypatch.setattr(Attend, "begin", lambda attend, begin=Attend.begin: attended.append(attend) or begin(attend))
     with arithmetic(rounding=rounding):
         found = compared(model, batch, names)
         assert "layers_forward" in calls
         at_once = not ENCODER_ALONE & set(variant)
         assert any(name.startswith("fed_") and name.endswith("_back") for name in calls) == at_once
         calls.clear()
-        one_by_one(monkeypatch)
+        halves = rounding is Rounding.int16 and at_once and isinstance(attended.pop().score, BilinearSteps)
+        one_by_one(monkeypatch, halves=halves)
         expected = compared(model, batch, names)
     assert not calls
-    assert_same(found[0], expected[0], 1e-5)
+    # other sums: what lies in the middle of two numbers of 16 bits is rounded to the other one
+    assert_same(found[0], expected[0], 1e-3 if halves else 1e-5)
     assert found[1].keys() == expected[1].keys()
     for name, gradient in found[1].items():
-        assert (gradient - expected[1][name]).norm() <= 1e-4 * expected[1][name].norm() + 1e-6, name
+        assert (gradient - expected[1][name]).norm() <= (2e-3 if halves else 1e-4) * expected[1][name].norm() + 1e-6, (
+            name
+        )
 
 
 @pytest.mark.parametrize("variational", [False, True])

@@ -11,6 +11,7 @@ from nmt.model.attention.annotations import Annotations, SharedAnnotations
 from nmt.model.attention.base import Alignment, Attended, Attention, AttentionState, Context, Memory, Score
 from nmt.model.attention.coverage import NoCoverage
 from nmt.model.encoder.base import Encoded
+from nmt.model.products import current
 from nmt.model.recurrence import Attend
 
 
@@ -99,7 +100,7 @@ class SingleAttention(Attention):
         values = self.context.averaged(memory.values)
         if score is None or allowed is None or values is None:
             return None
-        return Attend(score, allowed, values, len(positions))
+        return Attend(score, allowed, values, len(positions), rounding=current().rounding)
 
     def penalty(self, attended: Attended, nll: Tensor, mask: Tensor) -> Tensor | None:
         """Return the alignment's and coverage's parts of the loss."""
