@@ -66,10 +66,11 @@ def linear_cross_entropy(
     """
     if current().fast:
         # asked here: inside an autograd function gradients are always off, and `needs_input_grad` ignores `no_grad`
-        differentiate = torch.is_grad_enabled()
-        return _LinearCrossEntropy.apply(
-            readouts, weight, bias, targets, real, label_smoothing, current().rounding, differentiate
-        )
+        differentiate, rounding = torch.is_grad_enabled(), current().rounding
+        given = readouts, weight, bias, targets, real, label_smoothing
+        if rounding is Rounding.int16 and sixteen_bit.serves(weight):
+            return _InSixteenBits.apply(*given, differentiate)
+        return _LinearCrossEntropy.apply(*given, rounding, differentiate)
     targets = targets if real is None else torch.where(real, targets, _IGNORED)
     logits = product(readouts, weight, bias)
     loss = functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
@@ -99,118 +100,116 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rounding: Rounding,
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
-        given = readouts, weight, bias, targets, real, smoothing
-        if rounding is Rounding.int16 and sixteen_bit.serves(weight):
-            (nll, *found), ctx.scale = _in_sixteen_bits(*given, differentiate=differentiate), HALVES
-        else:
-            (nll, *found), ctx.scale = _in_chunks(*given, rounding, differentiate=differentiate), 1.0
-        ctx.save_for_backward(*found)
+        count, left, matrix = len(readouts), rounded_rows(readouts, rounding), rounded(weight, rounding)
+        factor, nll, of_bias = Factor(matrix, rounding=rounding), readouts.new_empty(count), torch.zeros_like(bias)
+        of_readouts, of_weight = torch.empty_like(readouts), None
+        rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
+        for first in range(0, count, rows):
+            block, real_rows = left[first : first + rows], min(rows, count - first)
+            # of logits, then of their gradients
+            chunks = _chunks(block)
+            # of the whole block as it is made, or turned chunk by chunk, while each is in the cache
+            whole, turns = differentiate and not flips(block), differentiate and flips(block)
+            gradient = block.new_empty(len(block) if whole else chunks[0].stop, len(weight))
+            turned = block.new_empty(len(weight), len(block)) if turns else gradient.t()
+            for chunk in chunks:
+                logits = gradient[chunk] if whole else gradient[: len(block[chunk])]
+                factor.write(logits, block[chunk])
+                # a chunk may hold nothing but the zeros that follow the rows
+                within = max(0, min(chunk.stop, real_rows) - chunk.start)
+                place = slice(first + chunk.start, first + chunk.start + within)
+                counts = None if real is None else real[place]
+                given = bias, targets[place], counts, smoothing, nll[place], of_bias
+                cross_entropy(logits[:within], *given, differentiate=differentiate)
+                if differentiate:
+                    logits[within:].zero_()
+                    if turns:
+                        flip(logits, turned[:, chunk])
+                        of_readouts[place] = factor.times(logits)[:within]
+            if whole:
+                of_readouts[first : first + real_rows] = factor.times(gradient)[:real_rows]
+            if differentiate:
+                # one block's product stays as it is until it is scaled
+                if of_weight is None:
+                    of_weight = outer(turned, block, rounding)
+                else:
+                    of_weight = of_weight.to(weight.dtype)
+                    add_outer(of_weight, turned, block, rounding)
+        ctx.save_for_backward(of_readouts, of_weight, of_bias)
         ctx.mark_non_differentiable(nll)
-        loss = nll.sum()
-        if smoothing:
-            # mean_v z_v = mean_v(W_v) h + mean(b), so Z - mean_v z_v needs no logits
-            mean = readouts @ weight.mean(0) + bias.mean()
-            chosen = (readouts * weight.index_select(0, targets)).sum(1) + bias.index_select(0, targets)
-            added = chosen - mean if real is None else torch.where(real, chosen - mean, 0.0)
-            loss = loss + smoothing * added.sum()
-        return loss, nll
+        return _smoothed(nll, readouts, weight, bias, targets, real, smoothing), nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        of_readouts, of_weight, of_bias = ctx.saved_tensors
-        factor = gradients[0] / ctx.scale
-        return _scaled(of_readouts, factor), _scaled(of_weight, factor), _scaled(of_bias, gradients[0]), *(None,) * 5
+        return *(_scaled(each, gradients[0]) for each in ctx.saved_tensors), *(None,) * 5
 
 
-_Found = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
-"""Each token's nll, and the gradients of readouts, weight and bias of the loss's sum."""
+class _InSixteenBits(torch.autograd.Function):
+    """The same in 16 bits, where logits never leave the caches.
 
-
-def _in_chunks(  # noqa: PLR0917
-    readouts: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    targets: Tensor,
-    real: Tensor | None,
-    smoothing: float,
-    rounding: Rounding,
-    *,
-    differentiate: bool,
-) -> _Found:
-    """Make chunks of logits, and their gradients in their place."""
-    count, left, matrix = len(readouts), rounded_rows(readouts, rounding), rounded(weight, rounding)
-    factor, nll, of_bias = Factor(matrix, rounding=rounding), readouts.new_empty(count), torch.zeros_like(bias)
-    of_readouts, of_weight = torch.empty_like(readouts), None
-    rows = rounded_down(max(1, _BLOCK // (left.element_size() * len(weight))))
-    for first in range(0, count, rows):
-        block, real_rows = left[first : first + rows], min(rows, count - first)
-        # of logits, then of their gradients
-        chunks = _chunks(block)
-        # of the whole block as it is made, or turned chunk by chunk, while each is in the cache
-        whole, turns = differentiate and not flips(block), differentiate and flips(block)
-        gradient = block.new_empty(len(block) if whole else chunks[0].stop, len(weight))
-        turned = block.new_empty(len(weight), len(block)) if turns else gradient.t()
-        for chunk in chunks:
-            logits = gradient[chunk] if whole else gradient[: len(block[chunk])]
-            factor.write(logits, block[chunk])
-            # a chunk may hold nothing but the zeros that follow the rows
-            within = max(0, min(chunk.stop, real_rows) - chunk.start)
-            place = slice(first + chunk.start, first + chunk.start + within)
-            counts = None if real is None else real[place]
-            given = bias, targets[place], counts, smoothing, nll[place], of_bias
-            cross_entropy(logits[:within], *given, differentiate=differentiate)
-            if differentiate:
-                logits[within:].zero_()
-                if turns:
-                    flip(logits, turned[:, chunk])
-                    of_readouts[place] = factor.times(logits)[:within]
-        if whole:
-            of_readouts[first : first + real_rows] = factor.times(gradient)[:real_rows]
-        if differentiate:
-            # one block's product stays as it is until it is scaled
-            if of_weight is None:
-                of_weight = outer(turned, block, rounding)
-            else:
-                of_weight = of_weight.to(weight.dtype)
-                add_outer(of_weight, turned, block, rounding)
-    return nll, of_readouts, of_weight, of_bias
-
-
-def _in_sixteen_bits(  # noqa: PLR0917
-    readouts: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    targets: Tensor,
-    real: Tensor | None,
-    smoothing: float,
-    *,
-    differentiate: bool,
-) -> _Found:
-    """Do the same in 16 bits, where logits never leave the caches; the gradients but the bias's are times ``HALVES``.
-
-    Those of logits are kept in float16, which two products read in half the time. A row of 16 bits and a scale has
-    few digits left beside a 1: all small probabilities would be rounded to the same side, and what they take away
+    The gradients of logits are kept in float16, which two products read in half the time. A row of 16 bits and a scale
+    has few digits left beside a 1: all small probabilities would be rounded to the same side, and what they take away
     nearly cancels what the 1 adds. So the products take all but the targets' own part.
     """
-    count, matrix = len(readouts), ShortMatrix(weight)
-    nll, of_bias = readouts.new_empty(count), torch.zeros_like(bias)
-    if not differentiate:
-        matrix.cross_entropy(readouts, bias, targets, real, smoothing, nll)
-        return nll, None, None, None
-    turned, of_readouts = ShortMatrix(weight.t()), torch.empty_like(readouts)
-    of_weight = torch.empty_like(weight) if count else torch.zeros_like(weight)
-    rows = rounded_down(max(1, _BLOCK // (torch.float16.itemsize * len(weight))))
-    for first in range(0, count, rows):
-        place = slice(first, first + rows)
-        block, counts = readouts[place], None if real is None else real[place]
-        gradient = block.new_empty(len(block), len(weight), dtype=torch.float16)
-        matrix.cross_entropy(block, bias, targets[place], counts, smoothing, nll[place], of_bias, gradient)
-        turned.product(gradient, of_readouts[place])
-        ShortMatrix(block.t()).product(gradient.t(), of_weight, more=first > 0)
-        both = {"readouts": block, "of_readouts": of_readouts[place]}
-        join_targets(targets[place], counts, (1 - smoothing) * HALVES, weight=weight, of_weight=of_weight, **both)
-    return nll, of_readouts, of_weight, of_bias
+
+    @staticmethod
+    def forward(  # noqa: PLR0917 - as autograd functions are called
+        ctx: Any,
+        readouts: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        real: Tensor | None,
+        smoothing: float,
+        differentiate: bool,
+    ) -> tuple[Tensor, Tensor]:
+        matrix, nll, of_bias = ShortMatrix(weight), readouts.new_empty(len(readouts)), torch.zeros_like(bias)
+        rows = rounded_down(max(1, _BLOCK // (torch.float16.itemsize * len(weight))))
+        gradients = []
+        for place in _slices(len(readouts), rows):
+            counts = None if real is None else real[place]
+            given = readouts[place], bias, targets[place], counts, smoothing, nll[place]
+            if differentiate:
+                gradients.append(readouts.new_empty(len(given[0]), len(weight), dtype=torch.float16))
+                matrix.cross_entropy(*given, of_bias, gradients[-1])
+            else:
+                matrix.cross_entropy(*given)
+        ctx.save_for_backward(readouts, weight, targets, real, of_bias, *gradients)
+        ctx.smoothing = smoothing
+        ctx.mark_non_differentiable(nll)
+        return _smoothed(nll, readouts, weight, bias, targets, real, smoothing), nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        readouts, weight, targets, real, of_bias, *of_logits = ctx.saved_tensors
+        factor = float(gradients[0])
+        turned = ShortMatrix(weight.t()).scaled(factor / HALVES)
+        of_readouts, first = readouts.new_empty(readouts.shape), 0
+        of_weight = torch.empty_like(weight) if of_logits else torch.zeros_like(weight)
+        for each in of_logits:
+            block = readouts[first : first + len(each)]
+            turned.product(each, of_readouts[first : first + len(each)])
+            ShortMatrix(block.t()).scaled(factor / HALVES).product(each.t(), of_weight, more=first > 0)
+            first += len(each)
+        both = {"of_readouts": of_readouts, "of_weight": of_weight}
+        join_targets(targets, real, (1 - ctx.smoothing) * factor, weight=weight, readouts=readouts, **both)
+        return of_readouts, of_weight, of_bias * gradients[0], *(None,) * 4
+
+
+def _smoothed(  # noqa: PLR0917
+    nll: Tensor, readouts: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, real: Tensor | None, smoothing: float
+) -> Tensor:
+    """Return the loss of all rows."""
+    loss = nll.sum()
+    if smoothing:
+        # mean_v z_v = mean_v(W_v) h + mean(b), so Z - mean_v z_v needs no logits
+        mean = readouts @ weight.mean(0) + bias.mean()
+        chosen = (readouts * weight.index_select(0, targets)).sum(1) + bias.index_select(0, targets)
+        added = chosen - mean if real is None else torch.where(real, chosen - mean, 0.0)
+        loss = loss + smoothing * added.sum()
+    return loss
 
 
 def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:
@@ -219,8 +218,11 @@ def _scaled(gradient: Tensor, factor: Tensor) -> Tensor:
 
 
 def _chunks(rows: Tensor) -> list[slice]:
-    size = _CHUNK if rows.device.type == "cpu" else _DEVICE_CHUNK
-    return [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    return _slices(len(rows), _CHUNK if rows.device.type == "cpu" else _DEVICE_CHUNK)
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _logits(left: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:

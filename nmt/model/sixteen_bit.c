@@ -343,11 +343,13 @@ static void note_largest(const float *logits, int64_t columns, const float *bias
     }
 }
 
-/* e^(logit + bias - largest) in the place of a row's logits first .. last, and their sum */
-static float exponentiate(float *logits, const float *bias, int64_t first, int64_t last, float largest) {
+/* e^(logit + bias - largest) in the place of a row's logits first .. last, and their sum; where their gradients go is on its way
+ * meanwhile */
+static float exponentiate(float *logits, const float *bias, int64_t first, int64_t last, float largest, const uint16_t *halves) {
     __m512 even = _mm512_setzero_ps(), odd = even, scale = _mm512_set1_ps(LOG2E), less = _mm512_set1_ps(largest);
     for (int64_t v = first; v < last; v += 32) {
         __mmask16 low = first_of(last - v), high = first_of(last - v - 16);
+        if (halves) __builtin_prefetch(halves + v, 1, 2);
         __m512 x = _mm512_add_ps(_mm512_maskz_loadu_ps(low, logits + v), _mm512_maskz_loadu_ps(low, bias + v));
         __m512 y = _mm512_add_ps(_mm512_maskz_loadu_ps(high, logits + v + 16), _mm512_maskz_loadu_ps(high, bias + v + 16));
         x = powers(_mm512_mul_ps(_mm512_sub_ps(x, less), scale)), y = powers(_mm512_mul_ps(_mm512_sub_ps(y, less), scale));
@@ -414,7 +416,7 @@ void cross_entropy_of_shorts(const float *rows, int64_t row, int64_t count, int6
                 int64_t target = targets[top + i];
                 tops[i] = _mm512_reduce_max_ps(found);
                 if (target >= from && target < to) chosen[i] = here[target] + bias[target];
-                total[i] = exponentiate(here, bias, from, to, tops[i]);
+                total[i] = exponentiate(here, bias, from, to, tops[i], halves ? halves + (top + i) * columns : NULL);
             }
 #pragma omp barrier
             for (int64_t i = 0; i < height; i++) {

@@ -19,7 +19,7 @@ beside it and the number of threads.
 
 import ctypes
 from collections.abc import Sequence
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor
@@ -79,6 +79,11 @@ class ShortMatrix:
     def place(self) -> tuple[int, int | None, int, int]:
         """Where the panels are, and their scales; columns, depth."""
         return self._panels.data_ptr(), self._scales.data_ptr(), self.columns, self._depth
+
+    def scaled(self, factor: float) -> Self:
+        """Return this matrix, times a factor from now on."""
+        self._scales *= factor
+        return self
 
     def product(self, rows: Tensor, into: Tensor | None = None, *, more: bool = False) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given.

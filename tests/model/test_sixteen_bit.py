@@ -372,6 +372,29 @@ def test_rows_in_float16(count, rows_have):
     assert torch.equal(found, matrix.product(turned(rows.float(), side_by_side=rows_have)))
 
 
+def test_no_target_at_all_has_no_gradient():
+    given = [each.requires_grad_() for each in (noise(0, 64), noise(70, 64), noise(70))]
+    with arithmetic(rounding=Rounding.int16):
+        loss, nll = linear_cross_entropy(*given, torch.zeros(0, dtype=torch.int64), 0.0)
+    assert loss == 0 and len(nll) == 0
+    assert not any(each.any() for each in torch.autograd.grad(loss, given))
+
+
+def test_blocks_of_rows_add_up(monkeypatch):
+    """Whose gradients do not fit into one block of memory; the graph may be gone back through again."""
+    given = [each.requires_grad_() for each in (noise(300, 64), noise(90, 64, seed=1), noise(90, seed=2))]
+    targets, found = torch.arange(300) % 90, []
+    for size in (2**25, 2 * 90 * 64):
+        monkeypatch.setattr(cross_entropy, "_BLOCK", size)
+        with arithmetic(rounding=Rounding.int16):
+            loss, _ = linear_cross_entropy(*given, targets, 0.1)
+        for share in (1, 0.25):
+            found.append([each / share for each in torch.autograd.grad(share * loss, given, retain_graph=True)])
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            assert (one - other).norm() <= 5e-4 * other.norm()
+
+
 @pytest.mark.parametrize("count", [80, 700])
 @pytest.mark.parametrize("rows_have", ["rows", "columns"])
 def test_several_products_of_the_same_rows(count, rows_have):
