@@ -164,7 +164,8 @@ class _InSixteenBits(torch.autograd.Function):
         smoothing: float,
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
-        matrix, nll, of_bias = ShortMatrix(weight), readouts.new_empty(len(readouts)), torch.zeros_like(bias)
+        matrix, ctx.turned = ShortMatrix.both(weight) if differentiate else (ShortMatrix(weight), None)
+        nll, of_bias = readouts.new_empty(len(readouts)), torch.zeros_like(bias)
         rows = rounded_down(max(1, _BLOCK // (torch.float16.itemsize * len(weight))))
         gradients = []
         for place in _slices(len(readouts), rows):
@@ -185,7 +186,7 @@ class _InSixteenBits(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         readouts, weight, targets, real, of_bias, *of_logits = ctx.saved_tensors
         factor = float(gradients[0])
-        turned = ShortMatrix(weight.t()).scaled(factor / HALVES)
+        turned = ctx.turned.scaled(factor / HALVES)
         of_readouts, first = readouts.new_empty(readouts.shape), 0
         of_weight = torch.empty_like(weight) if of_logits else torch.zeros_like(weight)
         for each in of_logits:

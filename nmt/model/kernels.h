@@ -117,7 +117,7 @@ void average_float(const float *weights, const float *values, const int64_t *pla
 void product_of_floats(const float *rows, int64_t row, int64_t count, int64_t depth, const float *panels, int64_t columns,
                        float *results);
 void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count, int64_t depth,
-                        const ShortProduct *products, int64_t number);
+                        const ShortProduct *products, int64_t number, float *sums);
 
 #ifdef __AVX512F__
 

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from nmt.model.kernels import flipped, lstm_back, lstm_forward
 from nmt.model.library import compiled
-from nmt.model.products import Factor, Rounding, Stack, outers, rounded, rounded_rows, sum_rows, times_transposed
+from nmt.model.products import Factor, Rounding, Stack, outers, rounded, rounded_rows, times_transposed
 from nmt.model.steps import LayerSteps, describe, describe_factor, describe_words
 
 ByStep = Sequence[tuple[Tensor, ...]]
@@ -194,9 +194,10 @@ class Layer(Part):
         # in 16 bits what is fed and the state apart, so that nothing is copied; elsewhere one product beats two
         apart = self.rounding is Rounding.int16 and self.fed_size > 0
         rights = [*(rows.tensor_split([self.fed_size], 1) if apart else [rows]), *([self.words] if self._reads else [])]
-        totals = [each.to(dtype) for each in outers(flipped(factors), rights, self.rounding)]
+        found, of_bias = outers(flipped(factors), rights, self.rounding)
+        totals = [each.to(dtype) for each in found]
         of_fed, of_recurrent = totals[:2] if apart else totals[0].tensor_split([self.fed_size], 1)
-        found = self.of_recurrent.to(dtype), self.of_cell, of_recurrent, sum_rows(factors).to(dtype)
+        found = self.of_recurrent.to(dtype), self.of_cell, of_recurrent, of_bias.to(dtype)
         if self.fed_size:
             found += (of_fed,)
         if self._reads:

@@ -48,8 +48,8 @@ _OF_INTEGERS = {
     "product_of_bytes": "SIPPIIP",
     "lstm_of_bytes": "SIPPPIIPPP",
     "choose_of_bytes": "SIPPPIIPIIPP",
-    "lay_out_shorts": "PIIIIIIPP",
-    "products_of_shorts": "PIIIIIPI",
+    "lay_out_shorts": "PP",
+    "products_of_shorts": "PIIIIIPIP",
     "cross_entropy_of_shorts": "PIIIPPIPPPFFPPP",
 }
 # where it has AVX-512

@@ -185,13 +185,19 @@ class Factor:
             self._kind = Panels
 
     @cached_property
+    def _in_sixteen_bits(self) -> tuple[ShortMatrix, ShortMatrix] | None:
+        return ShortMatrix.both(*self._parts) if self._kind is ShortMatrix else None
+
+    @cached_property
     def _forward(self) -> Panels | ShortMatrix | None:
-        return None if self._kind is None else self._kind(*self._parts)
+        if self._in_sixteen_bits is not None:
+            return self._in_sixteen_bits[0]
+        return None if self._kind is None else Panels(self._parts[0])
 
     @cached_property
     def _back(self) -> Panels | ShortMatrix | None:
-        if self._kind is ShortMatrix:
-            return ShortMatrix(*(part.t() for part in self._parts), axis=0)
+        if self._in_sixteen_bits is not None:
+            return self._in_sixteen_bits[1]
         # sums as long as a vocabulary are as fast by MKL, which wants no layout
         return None if self._kind is None or len(self._parts[0]) > _LONG else Panels(self._parts[0].t())
 
@@ -270,10 +276,13 @@ def outer(left: Tensor, right: Tensor, rounding: Rounding) -> Tensor:
     return times_transposed(left[:, :count], right[:count].t(), rounding=rounding)
 
 
-def outers(left: Tensor, rights: Sequence[Tensor], rounding: Rounding) -> list[Tensor]:
-    """Return :func:`outer` of one left with several rights; in 16 bits it is rounded once."""
+def outers(left: Tensor, rights: Sequence[Tensor], rounding: Rounding) -> tuple[list[Tensor], Tensor]:
+    """Return :func:`outer` of one left with several rights, and the sum [m] of the left's columns.
+
+    In 16 bits the left is read and rounded once for all of it.
+    """
     if rounding is not Rounding.int16 or not all(sixteen_bit.serves(right.t()) for right in rights):
-        return [outer(left, right, rounding) for right in rights]
+        return [outer(left, right, rounding) for right in rights], sum_columns(left)
     count = min(left.shape[1], *map(len, rights))
     return sixteen_bit.products(left[:, :count], [ShortMatrix(right[:count].t()) for right in rights])
 
@@ -290,9 +299,9 @@ def add_outer(total: Tensor, left: Tensor, right: Tensor, rounding: Rounding) ->
         total += times_transposed(left[:, :count], right, rounding=rounding)
 
 
-def sum_rows(rows: Tensor) -> Tensor:
-    """Return the sum [m] of rows [n, m], as a product: in bf16 a CPU adds up ten times as slowly."""
-    return times_transposed(rows.new_ones(1, len(rows)), rows.t()).squeeze(0)
+def sum_columns(left: Tensor) -> Tensor:
+    """Return the sum [m] of columns [m, n], as a product: in bf16 a CPU adds up ten times as slowly."""
+    return times_transposed(left.new_ones(1, left.shape[1]), left).squeeze(0)
 
 
 class _Product(torch.autograd.Function):
@@ -318,10 +327,14 @@ class _Product(torch.autograd.Function):
             of_inputs = times_transposed(gradient, right.t(), rounding=ctx.rounding)[: ctx.shape[:-1].numel()]
             of_inputs = of_inputs.to(dtype).view(ctx.shape)
         if ctx.needs_input_grad[1]:
-            of_weight = outer(flipped(gradient), left, ctx.rounding).to(dtype)
-        if ctx.needs_input_grad[2]:
-            of_bias = sum_rows(gradient).to(dtype)
-        return of_inputs, of_weight, of_bias, None
+            if ctx.needs_input_grad[2]:
+                (of_weight,), of_bias = outers(flipped(gradient), [left], ctx.rounding)
+            else:
+                of_weight = outer(flipped(gradient), left, ctx.rounding)
+            of_weight = of_weight.to(dtype)
+        elif ctx.needs_input_grad[2]:
+            of_bias = sum_columns(flipped(gradient))
+        return of_inputs, of_weight, None if of_bias is None else of_bias.to(dtype), None
 
 
 def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -109,20 +109,26 @@ static inline void between(const void *places, int64_t inner, __mmask16 lines, i
     }
 }
 
-/* a segment of up to ACROSS lines that lie side by side: as panels, `panel` apart, or, where that is 0, as lines, PAIRS apart */
+/* A segment of up to ACROSS lines that lie side by side: as panels, `panel` apart, or, where that is 0, as lines, PAIRS apart. The
+ * sums of the lines' places go to `sums` if that is not NULL. */
 static inline void across(const void *places, int64_t inner, int64_t lines, int64_t depth, int64_t panel, int32_t *pairs,
-                          float *scales, int half) {
-    __m512 squares[ACROSS / 16];
+                          float *scales, float *sums, int half) {
+    __m512 squares[ACROSS / 16], totals[ACROSS / 16];
     __mmask16 within[ACROSS / 16];
     float factors[ACROSS];
-    for (int64_t n = 0; n < ACROSS / 16; n++) squares[n] = _mm512_setzero_ps(), within[n] = first_of(lines - 16 * n);
+    for (int64_t n = 0; n < ACROSS / 16; n++)
+        squares[n] = totals[n] = _mm512_setzero_ps(), within[n] = first_of(lines - 16 * n);
     for (int64_t k = 0; k < depth; k++)
         for (int64_t n = 0; n < ACROSS / 16; n++) {
             _mm_prefetch(from_place(places, (k + AHEAD) * inner + 16 * n, half), _MM_HINT_T0);
             __m512 x = read(places, k * inner + 16 * n, within[n], half);
             squares[n] = _mm512_fmadd_ps(x, x, squares[n]);
+            totals[n] = _mm512_add_ps(totals[n], x);
         }
-    for (int64_t n = 0; n < ACROSS / 16; n++) _mm512_storeu_ps(factors + 16 * n, squares[n]);
+    for (int64_t n = 0; n < ACROSS / 16; n++) {
+        _mm512_storeu_ps(factors + 16 * n, squares[n]);
+        if (sums) _mm512_mask_storeu_ps(sums + 16 * n, within[n], totals[n]);
+    }
     for (int64_t i = 0; i < (panel ? ACROSS : lines); i++) scales[i] = scale_of(factors[i]), factors[i] = factor_of(factors[i]);
     for (int64_t k = 0; k < pairs_of(depth); k += 16)
         for (int64_t n = 0; n < ACROSS / 16; n++) {
@@ -143,30 +149,48 @@ static inline void across(const void *places, int64_t inner, int64_t lines, int6
         }
 }
 
-/* A matrix whose element for column c of a product and place k is at c * column + k * inner, one of which is 1, as panels
- * [number][pairs][32] with scales [segments][room], `room` = 32 number; `number` is even. It may be a part of what they are of. */
-void lay_out_shorts(const float *matrix, int64_t column, int64_t inner, int64_t columns, int64_t depth, int64_t pairs, int64_t room,
-                    int32_t *panels, float *scales) {
-#pragma omp parallel for schedule(dynamic) collapse(2) if (columns * depth > SMALL)
-    for (int64_t c = 0; c < columns; c += ACROSS)
-        for (int64_t first = 0; first < depth; first += SEGMENT) {
-            const float *places = matrix + c * column + first * inner;
-            int64_t length = least(SEGMENT, depth - first);
-            int32_t *into = panels + c * pairs + first / 2 * WIDTH;
-            float *scale = scales + first / SEGMENT * room + c;
-            if (inner == 1)
-                for (int64_t i = 0; i < ACROSS; i += 16)
-                    along_into_panel(places + i * column, column, columns - c - i, length, into + i / WIDTH * WIDTH * pairs + i % WIDTH,
-                                     scale + i);
-            else
-                across(places, inner, least(ACROSS, columns - c), length, WIDTH * pairs, into, scale, 0);
-        }
+/* A part of a matrix, whose element for column c of a product and place k is at c * column + k * inner, one of which is 1, as a
+ * part of panels, where a column begins `pairs` and a scale `room` behind the last one. */
+typedef struct { const float *places; int64_t column, inner, columns, depth, pairs, room; int32_t *panels; float *scales; } Layout;
+
+/* ACROSS columns from c on, of the segment that begins with place `first` */
+static void lay_out_part(const Layout *of, int64_t c, int64_t first) {
+    const float *places = of->places + c * of->column + first * of->inner;
+    int64_t length = least(SEGMENT, of->depth - first);
+    int32_t *into = of->panels + c * of->pairs + first / 2 * WIDTH;
+    float *scale = of->scales + first / SEGMENT * of->room + c;
+    if (of->inner == 1)
+        for (int64_t i = 0; i < ACROSS; i += 16)
+            along_into_panel(places + i * of->column, of->column, of->columns - c - i, length,
+                             into + i / WIDTH * WIDTH * of->pairs + i % WIDTH, scale + i);
+    else across(places, of->inner, least(ACROSS, of->columns - c), length, WIDTH * of->pairs, into, scale, NULL, 0);
 }
 
-/* up to ACROSS rows of a segment, as lines */
+/* A matrix, and its transpose if that is not NULL. Panels are [number][pairs][32], scales [segments][room], `room` = 32 number;
+ * `number` is even. */
+void lay_out_shorts(const Layout *matrix, const Layout *transpose) {
+    int64_t columns = matrix->columns, depth = matrix->depth;
+    if (transpose && parts_of(columns, SEGMENT) * parts_of(depth, SEGMENT) >= 2 * omp_get_max_threads()) {
+        /* as squares, each of which is still in the cache when it is laid out once more */
+#pragma omp parallel for schedule(dynamic) collapse(2)
+        for (int64_t c = 0; c < columns; c += SEGMENT)
+            for (int64_t first = 0; first < depth; first += SEGMENT) {
+                for (int64_t i = c; i < least(c + SEGMENT, columns); i += ACROSS) lay_out_part(matrix, i, first);
+                for (int64_t i = first; i < least(first + SEGMENT, depth); i += ACROSS) lay_out_part(transpose, i, c);
+            }
+        return;
+    }
+    for (const Layout *each = matrix; each; each = each == matrix ? transpose : NULL) {
+#pragma omp parallel for schedule(dynamic) collapse(2) if (columns * depth > SMALL)
+        for (int64_t c = 0; c < each->columns; c += ACROSS)
+            for (int64_t first = 0; first < each->depth; first += SEGMENT) lay_out_part(each, c, first);
+    }
+}
+
+/* up to ACROSS rows of a segment, as lines; sums are made of rows that lie side by side */
 static inline void shorten_of(const void *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs, float *scales,
-                              int half) {
-    if (inner != 1) across(rows, inner, count, depth, 0, pairs, scales, half);
+                              float *sums, int half) {
+    if (inner != 1) across(rows, inner, count, depth, 0, pairs, scales, sums, half);
     else
         for (int64_t i = 0; i < count; i++) {
             if (i + 1 < count) fetch(from_place(rows, (i + 1) * row, half), depth, half);
@@ -174,12 +198,12 @@ static inline void shorten_of(const void *rows, int64_t row, int64_t inner, int6
         }
 }
 static ALONE void shorten_floats(const void *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs,
-                                 float *scales) {
-    shorten_of(rows, row, inner, count, depth, pairs, scales, 0);
+                                 float *scales, float *sums) {
+    shorten_of(rows, row, inner, count, depth, pairs, scales, sums, 0);
 }
 static ALONE void shorten_halves(const void *rows, int64_t row, int64_t inner, int64_t count, int64_t depth, int32_t *pairs,
-                                 float *scales) {
-    shorten_of(rows, row, inner, count, depth, pairs, scales, 1);
+                                 float *scales, float *sums) {
+    shorten_of(rows, row, inner, count, depth, pairs, scales, sums, 1);
 }
 
 #define OF_1(X) X(0)
@@ -269,10 +293,10 @@ static void multiply(const ShortProduct *of, int64_t depth, const int32_t *rows,
 }
 
 /* Results [count, columns] of each product = rows [count, depth] x panels. An element of the rows is at i * row + k * inner, one of
- * which is 1. Who is done with its part takes another: cores that others use too are not equally fast. */
+ * which is 1; where that is `row`, the sums of the segments of rows go to `sums` [segments, count] if that is not NULL. Who is done with its part takes another: cores that others use too are not equally fast. */
 void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count, int64_t depth,
-                        const ShortProduct *products, int64_t number) {
-    void (*shorten)(const void *, int64_t, int64_t, int64_t, int64_t, int32_t *, float *) = half ? shorten_halves : shorten_floats;
+                        const ShortProduct *products, int64_t number, float *sums) {
+    void (*shorten)(const void *, int64_t, int64_t, int64_t, int64_t, int32_t *, float *, float *) = half ? shorten_halves : shorten_floats;
     int64_t segments = parts_of(depth, SEGMENT), room = parts_of(count, ACROSS) * ACROSS, panels = 0, columns = 0;
     for (int64_t n = 0; n < number; n++) panels += parts_of(products[n].columns, WIDTH), columns += products[n].columns;
     int32_t *shared = NULL;
@@ -292,7 +316,7 @@ void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inn
             for (int64_t s = 0; s < segments; s++)
                 for (int64_t i = 0; i < count; i += step)
                     shorten(from_place(rows, i * row + s * SEGMENT * inner, half), row, inner, least(step, count - i), least(SEGMENT, depth - s * SEGMENT),
-                            shared + (s * room + i) * PAIRS, shared_scales + s * room + i);
+                            shared + (s * room + i) * PAIRS, shared_scales + s * room + i, sums ? sums + s * count + i : NULL);
             /* Two threads begin at either end of some panels and go on until they meet: each has the same ones again at the next
              * step, or nearly so, in its own cache, and the faster one takes more. */
             int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads(), first = thread / 2 * 2;
@@ -315,7 +339,8 @@ void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inn
             for (int64_t top = 0; top < count; top += ACROSS) {
                 int64_t height = least(ACROSS, count - top);
                 for (int64_t first = 0; first < depth; first += SEGMENT) {
-                    shorten(from_place(rows, top * row + first * inner, half), row, inner, height, least(SEGMENT, depth - first), pairs, row_scales);
+                    shorten(from_place(rows, top * row + first * inner, half), row, inner, height, least(SEGMENT, depth - first), pairs, row_scales,
+                            sums ? sums + first / SEGMENT * count + top : NULL);
                     for (int64_t n = 0; n < number; n++)
                         for (int64_t p = 0; p < parts_of(products[n].columns, WIDTH); p++)
                             multiply(products + n, depth, pairs, row_scales, top, height, first, p, pairs_of(depth) * WIDTH);
@@ -396,7 +421,7 @@ void cross_entropy_of_shorts(const float *rows, int64_t row, int64_t count, int6
             for (int64_t s = 0; s < segments; s++)
                 for (int64_t i = 0; i < height; i += 5)
                     shorten_floats(rows + (top + i) * row + s * SEGMENT, row, 1, least(5, height - i), least(SEGMENT, depth - s * SEGMENT),
-                                   pairs + (s * LOGITS + i) * PAIRS, row_scales + s * LOGITS + i);
+                                   pairs + (s * LOGITS + i) * PAIRS, row_scales + s * LOGITS + i, NULL);
             for (int64_t i = 0; i < height * 16; i++) own[i] = -INFINITY;
             int64_t first = thread / 2 * 2, begin = number * first / threads, end = number * least(first + 2, threads) / threads, mine = 0;
             for (; __atomic_fetch_add(taken + top / LOGITS * most + first, 1, __ATOMIC_RELAXED) < end - begin; mine++) {

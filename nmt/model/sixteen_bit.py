@@ -17,6 +17,7 @@ stays in float32.
 beside it and the number of threads.
 """
 
+import copy
 import ctypes
 from collections.abc import Sequence
 from typing import Self, final
@@ -53,27 +54,42 @@ class ShortMatrix:
     """A matrix [m, k] in 16 bits, laid out for products of rows [n, k] with its transpose.
 
     Args:
-        parts: float32; the matrix, or what stands side by side in it, or with ``axis`` 0 one below the other.
-        axis: along which.
+        matrix: float32.
     """
 
-    def __init__(self, *parts: Tensor, axis: int = 1) -> None:
-        # a part begins with a segment of its own, or with two panels
-        if any(part.shape[axis] % (_SEGMENT if axis else 2 * _PANEL) for part in parts[:-1]):
-            parts = (torch.cat(parts, axis),)
+    def __init__(self, matrix: Tensor) -> None:
+        lines = _in_lines(matrix)
+        (layout,) = self._begin([lines], 1)
+        compiled().lay_out_shorts(ctypes.byref(layout), None)
+
+    @classmethod
+    def both(cls, *parts: Tensor) -> tuple[Self, Self]:
+        """Return the matrix whose parts stand side by side, and its transpose; a large one is read once for the two."""
+        # a part begins with a segment of its own
+        apart = not any(part.shape[1] % _SEGMENT for part in parts[:-1])
+        lines = [_in_lines(part) for part in (parts if apart else (torch.cat(parts, 1),))]
+        matrix, turned = cls.__new__(cls), cls.__new__(cls)
+        layouts = matrix._begin(lines, 1), turned._begin([part.t() for part in lines], 0)
+        for one, other in zip(*layouts, strict=True):
+            compiled().lay_out_shorts(ctypes.byref(one), ctypes.byref(other))
+        return matrix, turned
+
+    def _begin(self, parts: Sequence[Tensor], axis: int) -> list["_Layout"]:
+        """Make room for parts that stand side by side, or one below the other, and say where each goes."""
         shape = list(parts[0].shape)
         shape[axis] = sum(part.shape[axis] for part in parts)
         self.columns, self._depth = shape
         panels, pairs = -(-self.columns // (2 * _PANEL)) * 2, -(-self._depth // (2 * _PAIRS)) * _PAIRS
         self._panels = torch.empty(panels, pairs, _PANEL, 2, dtype=torch.int16)
         self._scales = torch.empty(-(-self._depth // _SEGMENT), panels * _PANEL)
-        begin = 0
-        for part in map(_in_lines, parts):
+        begin, found = 0, []
+        for part in parts:
             into = self._panels[:, begin // 2 :] if axis else self._panels[begin // _PANEL :]
             scales = self._scales[begin // _SEGMENT :] if axis else self._scales[:, begin:]
             given = part.data_ptr(), *part.stride(), *part.shape, pairs, panels * _PANEL
-            compiled().lay_out_shorts(*given, into.data_ptr(), scales.data_ptr())
+            found.append(_Layout(*given, into.data_ptr(), scales.data_ptr()))
             begin += part.shape[axis]
+        return found
 
     @property
     def place(self) -> tuple[int, int | None, int, int]:
@@ -81,9 +97,10 @@ class ShortMatrix:
         return self._panels.data_ptr(), self._scales.data_ptr(), self.columns, self._depth
 
     def scaled(self, factor: float) -> Self:
-        """Return this matrix, times a factor from now on."""
-        self._scales *= factor
-        return self
+        """Return this matrix times a factor."""
+        found = copy.copy(self)
+        found._scales = self._scales * factor
+        return found
 
     def product(self, rows: Tensor, into: Tensor | None = None, *, more: bool = False) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given.
@@ -129,6 +146,17 @@ class ShortMatrix:
         compiled().cross_entropy_of_shorts(rows.data_ptr(), rows.stride(0), len(rows), depth, *layer, *given)
 
 
+class _Layout(ctypes.Structure):
+    """As in sixteen_bit.c."""
+
+    _fields_ = [
+        ("places", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("column", "inner", "columns", "depth", "pairs", "room")),
+        ("panels", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+    ]
+
+
 class _Product(ctypes.Structure):
     """As in kernels.h."""
 
@@ -141,14 +169,25 @@ class _Product(ctypes.Structure):
     ]
 
 
-def products(rows: Tensor, matrices: Sequence[ShortMatrix]) -> list[Tensor]:
-    """Return ``rows @ matrix^T`` of each; the rows are rounded once."""
-    results = [torch.empty(len(rows), each.columns) for each in matrices]
-    _multiply(rows, matrices, results, more=False)
-    return results
+def products(rows: Tensor, matrices: Sequence[ShortMatrix]) -> tuple[list[Tensor], Tensor]:
+    """Return ``rows @ matrix^T`` of each, and the sums of the rows [n], whose columns have their elements side by side.
+
+    The rows are read once for all of it.
+    """
+    results, rows = [torch.empty(len(rows), each.columns) for each in matrices], _in_lines(rows)
+    sums = torch.empty(-(-rows.shape[1] // _SEGMENT), len(rows)) if rows.stride(0) == 1 < rows.stride(1) else None
+    _multiply(rows, matrices, results, more=False, sums=sums)
+    return results, rows.sum(1) if sums is None else sums.sum(0)
 
 
-def _multiply(rows: Tensor, matrices: Sequence[ShortMatrix], results: Sequence[Tensor], *, more: bool) -> None:
+def _multiply(
+    rows: Tensor,
+    matrices: Sequence[ShortMatrix],
+    results: Sequence[Tensor],
+    *,
+    more: bool,
+    sums: Tensor | None = None,
+) -> None:
     found = []
     for matrix, result in zip(matrices, results, strict=True):
         panels, scales, columns, depth = matrix.place
@@ -156,7 +195,8 @@ def _multiply(rows: Tensor, matrices: Sequence[ShortMatrix], results: Sequence[T
         found.append(_Product(panels, scales, columns, result.data_ptr(), more))
     rows, given = _in_lines(rows), (_Product * len(found))(*found)
     half = rows.dtype == torch.float16
-    compiled().products_of_shorts(rows.data_ptr(), half, *rows.stride(), *rows.shape, given, len(found))
+    totals = None if sums is None else sums.data_ptr()
+    compiled().products_of_shorts(rows.data_ptr(), half, *rows.stride(), *rows.shape, given, len(found), totals)
 
 
 def _in_lines(matrix: Tensor) -> Tensor:

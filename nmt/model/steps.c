@@ -56,7 +56,7 @@ static void multiply(const Matrix *by, const float *rows, int64_t row, int64_t c
 #ifdef __AVX512VNNI__
     if (by->scales) {
         ShortProduct product = {by->panels, by->scales, by->columns, results, 0};
-        products_of_shorts(rows, 0, row, 1, count, by->depth, &product, 1);
+        products_of_shorts(rows, 0, row, 1, count, by->depth, &product, 1, NULL);
         return;
     }
 #endif
@@ -90,7 +90,7 @@ static void update_back(const Layer *of, int64_t t, int64_t steps, Sum of_hidden
     if (of->words.scales) {
         ShortProduct both[2] = {{of->back.panels, of->back.scales, of->back.columns, of->of_inputs, 0},
                                 {of->words.panels, of->words.scales, of->words.columns, at(of->of_words, t), 0}};
-        products_of_shorts(at(of->of_gates, t), 0, of->of_gates.row, 1, of->batch, of->back.depth, both, 2);
+        products_of_shorts(at(of->of_gates, t), 0, of->of_gates.row, 1, of->batch, of->back.depth, both, 2, NULL);
         return;
     }
 #endif
