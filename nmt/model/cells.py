@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from nmt.model.kernels import lstm_back, lstm_forward
-from nmt.model.layer import Layer, run_side_by_side
+from nmt.model.layer import Layer, at_ends, run_side_by_side
 from nmt.model.products import Linear, Operand, current
 
 CellState = tuple[Tensor, ...]
@@ -70,31 +70,41 @@ class Cell(nn.Module, ABC):
     def prepare(self) -> Advance:
         """Return the step function ``(projected input, feed, state) -> state`` for one recurrence."""
 
-    def run(self, inputs: Tensor, state: CellState, feeds: Tensor | None = None) -> tuple[Tensor, CellState]:
+    def run(
+        self, inputs: Tensor, state: CellState, feeds: Tensor | None = None, ends: Tensor | None = None
+    ) -> tuple[Tensor, CellState]:
         """Run over a whole sequence.
 
         Args:
             inputs: [T, B, I], steps first.
             state: the initial state, [B, H] each.
             feeds: [T, B, F], known beforehand here; None: nothing is fed.
+            ends: [B], after how many steps a row ends, 1 to T; None: after all.
 
         Returns:
-            All hidden states [T, B, H], and the state's other parts (the LSTM's cells) likewise.
+            All hidden states [T, B, H], and the state at each row's end.
         """
         advance = self.prepare()
         steps = []
         for t, gates in enumerate(self.project(inputs).unbind(0)):
             state = advance(gates, None if feeds is None else feeds[t], state)
             steps.append(state)
-        hidden, *others = (torch.stack(part) for part in zip(*steps, strict=True))
-        return hidden, tuple(others)
+        parts = list(zip(*steps, strict=True))
+        hidden = torch.stack(parts[0])
+        if ends is None:
+            return hidden, state
+        return hidden, at_ends(ends, hidden, *(torch.stack(part) for part in parts[1:]))
 
     @classmethod
     def run_together(
-        cls, cells: Sequence["Cell"], inputs: Sequence[Tensor], states: Sequence[CellState]
+        cls,
+        cells: Sequence["Cell"],
+        inputs: Sequence[Tensor],
+        states: Sequence[CellState],
+        ends: Tensor | None = None,
     ) -> list[tuple[Tensor, CellState]]:
         """Run cells of this kind over a sequence each, all of one shape, as :meth:`run` does (the two directions)."""
-        return [cell.run(each, state) for cell, each, state in zip(cells, inputs, states, strict=True)]
+        return [cell.run(each, state, ends=ends) for cell, each, state in zip(cells, inputs, states, strict=True)]
 
     def by_hand(self, state: CellState, steps: int, words: Tensor | None = None) -> Layer | None:
         """Return the cell over so many steps with a derivative written by hand; None where there is none.
@@ -273,24 +283,26 @@ class LSTMCell(Cell):
             state, self.recurrent.weight, self.input.bias, fed=fed, words=known, steps=steps, rounding=rounding
         )
 
-    def run(self, inputs: Tensor, state: CellState, feeds: Tensor | None = None) -> tuple[Tensor, CellState]:
+    def run(
+        self, inputs: Tensor, state: CellState, feeds: Tensor | None = None, ends: Tensor | None = None
+    ) -> tuple[Tensor, CellState]:
         """Run over a whole sequence; see :meth:`Cell.run`."""
         if not current().fast or self.layer_norm:
-            return super().run(inputs, state, feeds)
+            return super().run(inputs, state, feeds, ends)
         weights = [self.input.weight]
         if feeds is not None:
             assert self.feed is not None
             inputs, weights = torch.cat([inputs, feeds], -1), [*weights, self.feed.weight]
-        return self._run_all([self], [inputs], [state], [weights])[0]
+        return self._run_all([self], [inputs], [state], [weights], ends)[0]
 
     @classmethod
     def run_together(
-        cls, cells: Sequence[Cell], inputs: Sequence[Tensor], states: Sequence[CellState]
+        cls, cells: Sequence[Cell], inputs: Sequence[Tensor], states: Sequence[CellState], ends: Tensor | None = None
     ) -> list[tuple[Tensor, CellState]]:
         """Run cells over a sequence each, step by step side by side; see :meth:`Cell.run_together`."""
         if not current().fast or cells[0].layer_norm:
-            return super().run_together(cells, inputs, states)
-        return cls._run_all(cells, inputs, states, [[cell.input.weight] for cell in cells])
+            return super().run_together(cells, inputs, states, ends)
+        return cls._run_all(cells, inputs, states, [[cell.input.weight] for cell in cells], ends)
 
     @staticmethod
     def _run_all(
@@ -298,11 +310,12 @@ class LSTMCell(Cell):
         inputs: Sequence[Tensor],
         states: Sequence[CellState],
         weights: Sequence[Sequence[Tensor]],
+        ends: Tensor | None,
     ) -> list[tuple[Tensor, CellState]]:
         """Run, given the inputs' weights, each as parts that stand side by side."""
         if not torch.is_grad_enabled():
             given = zip(cells, inputs, states, weights, strict=True)
-            return [cell._run_without_gradients(*each) for cell, *each in given]  # pyright: ignore
+            return [cell._run_without_gradients(*each, ends) for cell, *each in given]  # pyright: ignore
         rounding = current().rounding
         layers = []
         for cell, given, state, parts in zip(cells, inputs, states, weights, strict=True):
@@ -310,10 +323,10 @@ class LSTMCell(Cell):
             assert bias is not None
             words = given, parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
             layers.append(Layer(state, recurrent, bias, fed=None, words=words, steps=len(given), rounding=rounding))
-        return [(hiddens, (memories,)) for hiddens, memories in run_side_by_side(layers)]
+        return [(hiddens, (hidden, cell)) for hiddens, hidden, cell in run_side_by_side(layers, ends)]
 
     def _run_without_gradients(
-        self, inputs: Tensor, state: CellState, weights: Sequence[Tensor]
+        self, inputs: Tensor, state: CellState, weights: Sequence[Tensor], ends: Tensor | None
     ) -> tuple[Tensor, CellState]:
         """Run over a whole sequence, step by step in what fits the cache: one product of [x_t; h_{t-1}] a step."""
         both = Operand([*weights, self.recurrent.weight], self.input.bias, of_gates=True)
@@ -322,7 +335,7 @@ class LSTMCell(Cell):
         for given, next_hidden, next_cell in zip(inputs, hiddens, cells, strict=True):
             both.lstm([given, hidden], cell, next_hidden, next_cell)
             hidden, cell = next_hidden, next_cell
-        return hiddens, (cells,)
+        return hiddens, at_ends(ends, hiddens, cells)
 
 
 def _present(feed: Tensor | None, hidden: Tensor) -> tuple[Tensor, ...]:

@@ -150,11 +150,12 @@ class Layer(Part):
         of_hidden: Tensor | None,
         of_cell: Tensor | None,
         of_hiddens: Tensor | None = None,
-        of_cells: Tensor | None = None,
+        ends: Tensor | None = None,
     ) -> None:
-        """Make the buffers of the gradients, given those of the last state, and those of all h and c [T, B, H].
+        """Make the buffers of the gradients, given those of the last state and of all h [T, B, H].
 
-        Only calls of the library for all steps read those of all.
+        Only calls of the library for all steps read those of all, and ``ends`` [B], after how many steps a row's last
+        state is.
         """
         steps, batch, size = self.gates.shape
         self.factors = Stack.empty(self.gates, steps, batch, size, self._type)
@@ -163,13 +164,15 @@ class Layer(Part):
         self.of_words: Tensor | None = None
         zeros = torch.zeros_like(self.hiddens[0])
         self.of_recurrent: Tensor = zeros if of_hidden is None else of_hidden
-        self.of_cell = zeros.clone() if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
+        begin = zeros if of_cell is None or ends is not None else of_cell
+        self.of_cell = begin.clone(memory_format=torch.contiguous_format)
         if self.described is not None:
             self._of_inputs = self.of_cell.new_empty(self.inputs.steps.shape[1:])
-            self._of_given = of_hiddens, of_cells, in_rows(of_hidden)
+            self._of_given = of_hiddens, in_rows(of_hidden), in_rows(of_cell), ends
             found = {"of_gates": self.factors.steps, "of_cell": self.of_cell, "of_inputs": self._of_inputs}
-            last = None if self._of_given[2] is None else self._of_given[2].unsqueeze(0)
-            describe(self.described, of_hiddens=of_hiddens, of_cells=of_cells, of_last=last, **found)
+            last, last_cell = (None if each is None else each.unsqueeze(0) for each in self._of_given[1:3])
+            given = {"of_hiddens": of_hiddens, "of_last": last, "of_last_cell": last_cell, "ends": ends}
+            describe(self.described, **given, **found)
             if self._word_factor is not None and self._word_factor.laid_out is not None:
                 self._of_words = self.of_cell.new_empty(steps, batch, self.words.shape[1])
                 describe_words(self.described, self._word_factor, self._of_words)
@@ -209,17 +212,33 @@ class Layer(Part):
         return found
 
 
-def run_side_by_side(layers: Sequence[Layer]) -> list[tuple[Tensor, Tensor]]:
-    """Go through all steps of layers that are fed nothing; return h, c [T, B, H] of each."""
-    found = _SideBySide.apply(layers, *(tensor for layer in layers for tensor in layer.tensors))
-    return list(zip(found[::2], found[1::2], strict=True))
+def run_side_by_side(layers: Sequence[Layer], ends: Tensor | None = None) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Go through all steps of layers that are fed nothing.
+
+    Args:
+        layers: the layers.
+        ends: [B], after how many steps a row ends; None: after all.
+
+    Returns:
+        Of each h [T, B, H], and h and c [B, H] at each row's end.
+    """
+    found = _SideBySide.apply(layers, ends, *(tensor for layer in layers for tensor in layer.tensors))
+    return list(zip(found[::3], found[1::3], found[2::3], strict=True))
+
+
+def at_ends(ends: Tensor | None, *parts: Tensor) -> tuple[Tensor, ...]:
+    """Return of each part [T, B, H] what it is at the rows' ends [B], or at the last step: new tensors [B, H]."""
+    if ends is None:
+        return tuple(part[-1].clone() for part in parts)
+    rows = torch.arange(len(ends), device=ends.device)
+    return tuple(part[ends - 1, rows] for part in parts)
 
 
 class _SideBySide(torch.autograd.Function):
     """Layers that do not depend on each other; their tensors are given once more for autograd to see."""
 
     @staticmethod
-    def forward(ctx: Any, layers: Sequence[Layer], *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, layers: Sequence[Layer], ends: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         for layer in layers:
             layer.begin()
         described, steps = _described(layers), layers[0].steps
@@ -229,28 +248,31 @@ class _SideBySide(torch.autograd.Function):
             for t in range(steps):
                 for layer in layers:
                     layer.step(t)
-        ctx.layers = layers
+        ctx.layers, ctx.ends = layers, None if ends is None else ends.contiguous()
         # the layers have them too; autograd sees by these whether they have changed, and whether it went back before
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         # as new tensors: the layers would own what owns them
-        return tuple(each.view_as(each) for layer in layers for each in (layer.hiddens, layer.cells[1:]))
+        found = [
+            (layer.hiddens.view_as(layer.hiddens), *at_ends(ends, layer.hiddens, layer.cells[1:])) for layer in layers
+        ]
+        return tuple(each for parts in found for each in parts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         _ = ctx.saved_tensors
-        layers: Sequence[Layer] = ctx.layers
-        described, steps, given = _described(layers), layers[0].steps, [in_rows(each) for each in gradients]
-        for layer, of_hiddens, of_cells in zip(layers, given[::2], given[1::2], strict=True):
-            layer.begin_back(None, None, of_hiddens, of_cells)
+        layers, ends, given = ctx.layers, ctx.ends, [in_rows(each) for each in gradients]
+        described, of_each = _described(layers), list(zip(layers, given[::3], given[1::3], given[2::3], strict=True))
         if described is not None:
-            compiled().layers_back(described, len(layers), steps)
+            for layer, of_hiddens, of_hidden, of_cell in of_each:
+                layer.begin_back(of_hidden, of_cell, of_hiddens, ends)
+            compiled().layers_back(described, len(layers), layers[0].steps)
             for layer in layers:
                 layer.end_back()
         else:
-            _back_by_step(layers, [by_step(each, steps) for each in given])
-        return None, *(gradient for layer in layers for gradient in layer.gradients())
+            _back_by_step(of_each, ends)
+        return None, None, *(gradient for layer in layers for gradient in layer.gradients())
 
 
 def _described(layers: Sequence[Layer]) -> Any | None:
@@ -260,13 +282,33 @@ def _described(layers: Sequence[Layer]) -> Any | None:
     return (ctypes.c_void_p * len(places))(*places) if len(places) == len(found) else None
 
 
-def _back_by_step(layers: Sequence[Layer], given: Sequence[ByStep]) -> None:
-    """Go back through all steps, given each step's gradients of h and c of each layer."""
-    for t in reversed(range(layers[0].steps)):
-        for layer, of_hiddens, of_cells in zip(layers, given[::2], given[1::2], strict=True):
+def _back_by_step(
+    of_each: Sequence[tuple[Layer, Tensor | None, Tensor | None, Tensor | None]], ends: Tensor | None
+) -> None:
+    """Go back through all steps, given of each layer the gradients of all h, and of h and c at the rows' ends."""
+    steps, given = of_each[0][0].steps, []
+    for layer, of_hiddens, of_hidden, of_cell in of_each:
+        if ends is None:
+            layer.begin_back(of_hidden, of_cell)
+            given.append((layer, by_step(of_hiddens, steps), by_step(None, steps)))
+        else:
+            layer.begin_back(None, None)
+            every = (_with_ends(layer.hiddens, *each, ends) for each in ((of_hiddens, of_hidden), (None, of_cell)))
+            given.append((layer, *(by_step(each, steps) for each in every)))
+    for t in reversed(range(steps)):
+        for layer, of_hiddens, of_cells in given:
             for of_cell in of_cells[t]:
                 layer.of_cell += of_cell
             layer.back(t, of_hiddens[t])
+
+
+def _with_ends(like: Tensor, of_all: Tensor | None, of_last: Tensor | None, ends: Tensor) -> Tensor | None:
+    """Return gradients [T, B, H] with those at the rows' ends [B, H] added."""
+    if of_last is None:
+        return of_all
+    total = torch.zeros_like(like) if of_all is None else of_all.clone()
+    total[ends - 1, torch.arange(len(ends), device=ends.device)] += of_last
+    return total
 
 
 def by_step(gradient: Tensor | None, steps: int) -> ByStep:

@@ -16,8 +16,9 @@ typedef struct {
     Matrix forward, back, words;
     int64_t batch, size, fed;
     const float *bias;
-    Steps inputs, projected, gates, hiddens, cells, squashed, of_gates, of_hiddens, of_cells, of_last, of_words;
+    Steps inputs, projected, gates, hiddens, cells, squashed, of_gates, of_hiddens, of_last, of_last_cell, of_words;
     float *of_cell, *products, *of_inputs;
+    const int64_t *ends;
 } Layer;
 
 /* attention with a score that is additive where there is a vector, else bilinear; in 16 bits with keys and values in float16 too */
@@ -52,6 +53,10 @@ static inline void add(Sum *sum, const float *values, int64_t stride) {
     sum->count++;
 }
 
+static inline void add_to(float *total, Steps given, int64_t row, int64_t size) {
+    for (int64_t j = 0; j < size && given.values; j++) total[j] += given.values[row * given.row + j];
+}
+
 static void multiply(const Matrix *by, const float *rows, int64_t row, int64_t count, float *results) {
 #ifdef __AVX512VNNI__
     if (by->scales) {
@@ -73,17 +78,21 @@ static void update(const Layer *of, int64_t t, int64_t steps, float *low, int64_
                        t + 1 < steps ? at(of->inputs, t + 1) + of->fed : NULL, of->inputs.row);
 }
 
-/* leaves the gradient of [fed; h_{t-1}] in of_inputs; that of h_t is the sum given, and what of_inputs has of step t + 1 */
+/* Leaves the gradient of [fed; h_{t-1}] in of_inputs; that of h_t is the sum given, and what of_inputs has of step t + 1. Those of the
+ * last state come in at the last step, or where a row ends. */
 static void update_back(const Layer *of, int64_t t, int64_t steps, Sum of_hidden) {
     int64_t width = of->fed + of->size;
     add(&of_hidden, at(of->of_hiddens, t), of->of_hiddens.row);
-    if (t + 1 < steps) add(&of_hidden, of->of_inputs + of->fed, width);
-    else add(&of_hidden, of->of_last.values, of->of_last.row);
-    if (of->of_cells.values) {
-        const float *given = at(of->of_cells, t);
+    if (of->ends) {
+        if (t + 1 == steps) memset(of->of_inputs, 0, of->batch * width * sizeof(float));
         for (int64_t i = 0; i < of->batch; i++)
-            for (int64_t j = 0; j < of->size; j++) of->of_cell[i * of->size + j] += given[i * of->of_cells.row + j];
+            if (of->ends[i] == t + 1) {
+                add_to(of->of_inputs + i * width + of->fed, of->of_last, i, of->size);
+                add_to(of->of_cell + i * of->size, of->of_last_cell, i, of->size);
+            }
     }
+    if (of->ends || t + 1 < steps) add(&of_hidden, of->of_inputs + of->fed, width);
+    else add(&of_hidden, of->of_last.values, of->of_last.row);
     lstm_back_float(at(of->gates, t), at(of->cells, t), at(of->squashed, t), &of_hidden, of->batch, of->size, of->of_cell,
                     at(of->of_gates, t));
 #ifdef __AVX512VNNI__

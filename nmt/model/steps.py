@@ -42,9 +42,9 @@ class LayerSteps(ctypes.Structure):
         *_named(_Matrix, "forward back words"),
         *_named(ctypes.c_int64, "batch size fed"),
         *_named(ctypes.c_void_p, "bias"),
-        *_named(_Steps, "inputs projected gates hiddens cells squashed of_gates of_hiddens of_cells of_last"),
+        *_named(_Steps, "inputs projected gates hiddens cells squashed of_gates of_hiddens of_last of_last_cell"),
         *_named(_Steps, "of_words"),
-        *_named(ctypes.c_void_p, "of_cell products of_inputs"),
+        *_named(ctypes.c_void_p, "of_cell products of_inputs ends"),
     ]
 
 
@@ -83,13 +83,16 @@ def _kinds(structure: type[ctypes.Structure]) -> dict[str, Any]:
     return {name: kind for name, kind, *_ in structure._fields_}
 
 
+_OTHERS = {"key_halves": torch.float16, "value_halves": torch.float16, "ends": torch.int64}
+
+
 def describe(structure: _Kind, **fields: Tensor | float | None) -> _Kind:
     """Write fields of a structure: where tensors are, which the caller keeps; return it.
 
     Args:
         structure: one of the above.
         fields: numbers; contiguous tensors; of what has steps, [T or 1, B or 1, D], whose rows have their elements side
-            by side; None for what there is not. All float32, on a CPU; what is called halves float16.
+            by side; None for what there is not. All float32 but for :data:`_OTHERS`, on a CPU.
     """
     kinds = _kinds(type(structure))
     for name, value in fields.items():
@@ -97,7 +100,7 @@ def describe(structure: _Kind, **fields: Tensor | float | None) -> _Kind:
             # what was there before is not any more
             setattr(structure, name, _Steps() if kinds[name] is _Steps else value)
             continue
-        assert value.dtype == (torch.float16 if name.endswith("_halves") else torch.float32)
+        assert value.dtype == _OTHERS.get(name, torch.float32)
         assert value.device.type == "cpu"
         if kinds[name] is _Steps:
             setattr(structure, name, _steps(value))

@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -57,36 +58,51 @@ def test_steps_equal_the_papers(kind, layer_norm, fed, fast):
         assert array(part) == close(reference)
 
 
+def after(parts, ends):
+    """Of parts [T, B, H] what each row has after so many steps."""
+    ends = [len(parts[0])] * B if ends is None else ends
+    return [np.array([array(part)[end - 1, row] for row, end in enumerate(ends)]) for part in parts]
+
+
+ENDS = torch.tensor([T, 1, 3])
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+@pytest.mark.parametrize("ends", [None, ENDS])
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
-def test_a_whole_sequence_equals_the_papers(kind, layer_norm, fast):
+def test_a_whole_sequence_equals_the_papers(kind, layer_norm, fast, ends, gradient):
+    """All hidden states, and the state at each row's end."""
     module = make(kind, layer_norm)
     inputs, state = random(T, B, INPUT), make_state(module)
-    with arithmetic(fast=fast):
-        hidden, others = module.run(inputs, state)
-    for part, reference in zip((hidden, *others), expected(module, inputs, state), strict=True):
-        assert array(part) == close(reference)
+    with arithmetic(fast=fast), torch.set_grad_enabled(gradient):
+        hidden, last = module.run(inputs, state, ends=ends)
+    reference = expected(module, inputs, state)
+    assert array(hidden) == close(reference[0])
+    for part, wanted in zip(last, after(list(map(torch.from_numpy, reference)), ends), strict=True):
+        assert array(part) == close(wanted)
 
 
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("whole", "ends"), [(False, None), (True, None), (True, ENDS)])
 @pytest.mark.parametrize(("kind", "layer_norm"), KINDS)
-def test_gradients_of_fast_and_plain_arithmetic_agree(kind, layer_norm, whole):
-    fast, plain = (_gradients(make(kind, layer_norm, 0 if whole else FEED), whole, fast=fast) for fast in (True, False))
+def test_gradients_of_fast_and_plain_arithmetic_agree(kind, layer_norm, whole, ends):
+    feed = 0 if whole else FEED
+    fast, plain = (_gradients(make(kind, layer_norm, feed), whole, ends, fast=fast) for fast in (True, False))
     for one, other in zip(fast, plain, strict=True):
         assert one.abs().sum() > 0
         assert array(one) == close(other)
 
 
-def _gradients(module, whole, *, fast):
+def _gradients(module, whole, ends, *, fast):
     inputs, feeds = random(T, B, INPUT).requires_grad_(), random(T, B, FEED, seed=8).requires_grad_()
     state = tuple(part.requires_grad_() for part in make_state(module))
     with arithmetic(fast=fast):
         if whole:
-            hidden, others = module.run(inputs, state)
-            parts = [hidden, *others]
+            hidden, last = module.run(inputs, state, ends=ends)
+            parts = [hidden, *last]
         else:
             parts = stepwise(module, inputs, feeds, state)
-    sum((part * random(T, B, H, seed=20 + index)).sum() for index, part in enumerate(parts)).backward()
+    sum((part * random(*part.shape, seed=20 + index)).sum() for index, part in enumerate(parts)).backward()
     leaves = [*module.parameters(), inputs, *state, *([] if whole else [feeds])]
     return [leaf.grad for leaf in leaves]
 
@@ -128,18 +144,19 @@ def sequence_tensors(directions):
     return [random(*shape, seed=4 + number) for number, shape in enumerate(shapes)]
 
 
-def run_sequences(*tensors):
+def run_sequences(*tensors, ends=None):
     layers = []
     for start in range(0, len(tensors), 6):
         *state, inputs, weight, recurrent, bias = tensors[start : start + 6]
         layers.append(Layer(state, recurrent, bias, fed=None, words=(inputs, weight), steps=3, rounding=Rounding.none))
-    return [part for found in run_side_by_side(layers) for part in found]
+    return [part for found in run_side_by_side(layers, ends) for part in found]
 
 
+@pytest.mark.parametrize("ends", [None, torch.tensor([2, 1])])
 @pytest.mark.parametrize("directions", [1, 2])
-def test_lstm_sequence_gradient(directions):
+def test_lstm_sequence_gradient(directions, ends):
     given = [tensor.requires_grad_() for tensor in sequence_tensors(directions)]
-    assert torch.autograd.gradcheck(run_sequences, given)
+    assert torch.autograd.gradcheck(partial(run_sequences, ends=ends), given)
 
 
 def test_lstm_sequence_leaves_its_inputs_alone():
@@ -157,11 +174,11 @@ def test_a_sequence_is_the_same_without_gradients(kind, layer_norm, feed_size, b
     inputs, state = random(T, B, INPUT), make_state(module)
     feeds = random(T, B, FEED, seed=5) if feed_size else None
     with arithmetic(rounding=Rounding.bf16 if bf16 else Rounding.none):
-        expected_hidden, expected_others = module.run(inputs, state, feeds)
+        expected_hidden, expected_last = module.run(inputs, state, feeds)
         with torch.no_grad():
-            hidden, others = module.run(inputs, state, feeds)
+            hidden, last = module.run(inputs, state, feeds)
     assert not hidden.requires_grad
-    for part, same in zip((hidden, *others), (expected_hidden, *expected_others), strict=True):
+    for part, same in zip((hidden, *last), (expected_hidden, *expected_last), strict=True):
         assert part.numpy() == close(same)
 
 
@@ -171,12 +188,13 @@ def test_what_is_fed_beforehand_is_fed(kind, layer_norm, fast):
     module = make(kind, layer_norm, feed_size=FEED)
     inputs, feeds, state = random(T, B, INPUT), random(T, B, FEED, seed=5), make_state(module)
     with arithmetic(fast=fast):
-        hidden, others = module.run(inputs, state, feeds)
+        hidden, last = module.run(inputs, state, feeds)
         advance, states = module.prepare(), [state]
         for given in zip(module.project(inputs), feeds, strict=True):
             states.append(advance(*given, states[-1]))
-    for part, steps in zip((hidden, *others), zip(*states[1:], strict=True), strict=True):
-        assert part.detach().numpy() == close(torch.stack(steps))
+    assert array(hidden) == close(torch.stack([each[0] for each in states[1:]]))
+    for part, same in zip(last, states[-1], strict=True):
+        assert array(part) == close(same)
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -185,8 +203,8 @@ def test_cells_together_do_what_each_does_alone(kind, layer_norm, fast):
     cells = [randomised(make(kind, layer_norm), seed=seed) for seed in (1, 2)]
     inputs, states = [random(T, B, INPUT, seed=seed) for seed in (3, 4)], [make_state(cells[0])] * 2
     with arithmetic(fast=fast):
-        together = type(cells[0]).run_together(cells, inputs, states)
-        alone = [cell.run(*given) for cell, *given in zip(cells, inputs, states, strict=True)]
+        together = type(cells[0]).run_together(cells, inputs, states, ENDS)
+        alone = [cell.run(*given, ends=ENDS) for cell, *given in zip(cells, inputs, states, strict=True)]
     for one, other in zip(together, alone, strict=True):
         for part, same in zip((one[0], *one[1]), (other[0], *other[1]), strict=True):
             torch.testing.assert_close(part, same, rtol=1e-12, atol=1e-12)

@@ -138,17 +138,23 @@ def test_goes_back_again_with_other_gradients(attention):
         assert (one is None and other is None) or one.numpy() == close(other, 1e-5)
 
 
+@pytest.mark.parametrize("ends", [None, torch.tensor([7, 1, 3, 6, 3])])
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_any_number_of_threads_gives_the_same(layers):
-    """Layers side by side have a thread each where there are enough of them."""
+def test_any_number_of_threads_gives_the_same(layers, ends, calls, monkeypatch):
+    """Layers side by side have a thread each where there are enough of them; and as step by step."""
     cells, inputs = [LSTMCell(64, 64) for _ in range(layers)], [torch.randn(7, 5, 64) for _ in range(layers)]
     states = [cell.zero_state(each, 5) for cell, each in zip(cells, inputs, strict=True)]
     threads, found = torch.get_num_threads(), []
     try:
-        for number in (1, 2, 3, 4):
+        for number in (1, 2, 3, 4, 2):
             torch.set_num_threads(number)
-            outputs = LSTMCell.run_together(cells, inputs, states)
-            total = sum((hidden * hidden).sum() + memory.sum() for hidden, (memory,) in outputs)
+            if len(found) == 4:
+                assert len(calls) == 8
+                one_by_one(monkeypatch)
+            outputs = LSTMCell.run_together(cells, inputs, states, ends)
+            total = sum(
+                (all_ * all_).sum() + (hidden * hidden).sum() + memory.sum() for all_, (hidden, memory) in outputs
+            )
             parameters = [each for cell in cells for each in cell.parameters() if each.requires_grad]
             found.append((total, *torch.autograd.grad(total, parameters)))
     finally:

@@ -332,8 +332,8 @@ class Decoder(nn.Module, ABC):
         for depth, (cell, first) in enumerate(zip(self.cells, state.layers, strict=True)):
             below = state.recurrence.between[depth - 1](output) if depth else output
             fed = None if depth or feeds is None else feeds.transpose(0, 1)
-            hidden, others = cell.run(below.transpose(0, 1), tuple(part.squeeze(1) for part in first), fed)  # pyright: ignore
-            layers.append(tuple(part[-1].unsqueeze(1) for part in (hidden, *others)))
+            hidden, last = cell.run(below.transpose(0, 1), tuple(part.squeeze(1) for part in first), fed)  # pyright: ignore
+            layers.append(tuple(part.unsqueeze(1) for part in last))
             output = hidden.transpose(0, 1)
             output = output + below if self.residual and depth else output
         return output, tuple(layers)

@@ -82,13 +82,11 @@ class RecurrentEncoder(Encoder):
         orders = [states, _reorder(states, reversal)][: len(cells)]
         inputs = [order.transpose(0, 1) for order in orders]
         first = [cell.zero_state(states, len(lengths)) for cell in cells]  # pyright: ignore
-        found = type(cells[0]).run_together(list(cells), inputs, first)  # pyright: ignore
         # both directions end at position length - 1 of their own reading order
-        rows = torch.arange(len(lengths), device=lengths.device)
-        finals = [tuple(part[lengths - 1, rows] for part in (hidden, *others)) for hidden, others in found]
+        found = type(cells[0]).run_together(list(cells), inputs, first, lengths)  # pyright: ignore
         outputs = [hidden.transpose(0, 1) for hidden, _ in found]
         outputs[1:] = [_reorder(outputs[1], reversal)] if len(outputs) == 2 else []
-        return torch.cat(outputs, dim=-1), finals
+        return torch.cat(outputs, dim=-1), [last for _, last in found]
 
 
 def _reversal(lengths: Tensor, size: int) -> Tensor:
