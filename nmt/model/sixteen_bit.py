@@ -11,7 +11,8 @@ A scale is made of the norm, and not of the largest element: by Cauchy and Schwa
 N^2, which with N = 32,000 fits in 32 bits, so that sums are exact. An element is wrong by at most half a scale: a
 product of random vectors of 512 places by 3e-4 of its size, of which bf16 misses 2.4e-3. What is far below its
 segment's norm has fewer digits, where bf16 has eight bits of each: that is why segments are short. All but the factors
-stays in float32.
+stays in float32; two factors are held in float16 until they meet, the gradients of logits (:data:`HALVES`), which may
+be far smaller than what they stand beside, and attention's keys and values.
 
 ``sixteen_bit.c`` has the layout and the products. Each number of a product is a sum in one order, whatever the rows
 beside it and the number of threads.
