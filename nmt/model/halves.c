@@ -17,7 +17,8 @@ static inline __m512 widened(const uint16_t *halves, __mmask16 within) {
 static inline void fetch(const uint16_t *halves) { _mm_prefetch((const char *)halves, _MM_HINT_T0); }
 
 /* of a vector with each of several others; four sums at once, since each alone would wait for itself */
-static inline void dots(const float *vector, const uint16_t *others, int64_t count, int64_t size, const uint16_t *next, float *results) {
+static inline void dots(const float *vector, const uint16_t *others, int64_t count, int64_t size, const uint16_t *next,
+                        float *results) {
     for (int64_t j = 0; j < count; j += 4) {
         const uint16_t *a = others + j * size, *b = a + (j + 1 < count) * size, *c = b + (j + 2 < count) * size,
                        *d = c + (j + 3 < count) * size;
@@ -30,7 +31,8 @@ static inline void dots(const float *vector, const uint16_t *others, int64_t cou
             one = _mm512_fmadd_ps(x, widened(a + k, within), one), two = _mm512_fmadd_ps(x, widened(b + k, within), two);
             three = _mm512_fmadd_ps(x, widened(c + k, within), three), four = _mm512_fmadd_ps(x, widened(d + k, within), four);
         }
-        float sums[4] = {_mm512_reduce_add_ps(one), _mm512_reduce_add_ps(two), _mm512_reduce_add_ps(three), _mm512_reduce_add_ps(four)};
+        float sums[4] = {_mm512_reduce_add_ps(one), _mm512_reduce_add_ps(two), _mm512_reduce_add_ps(three),
+                         _mm512_reduce_add_ps(four)};
         memcpy(results + j, sums, least(4, count - j) * sizeof(float));
     }
 }
@@ -76,7 +78,8 @@ static inline void soften(float *weights, const float *padding, const float *fac
         __m512 weight = _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(within, weights + j), by),
                                       _mm512_maskz_loadu_ps(within, factors + j));
         /* what is no number stays so */
-        _mm512_mask_storeu_ps(weights + j, within, _mm512_mask_mov_ps(weight, _mm512_cmp_ps_mask(weight, nothing, _CMP_LT_OQ), _mm512_setzero_ps()));
+        weight = _mm512_mask_mov_ps(weight, _mm512_cmp_ps_mask(weight, nothing, _CMP_LT_OQ), _mm512_setzero_ps());
+        _mm512_mask_storeu_ps(weights + j, within, weight);
     }
 }
 

@@ -206,6 +206,8 @@ static ALONE void shorten_halves(const void *rows, int64_t row, int64_t inner, i
     shorten_of(rows, row, inner, count, depth, pairs, scales, sums, 1);
 }
 
+typedef void (*Shorten)(const void *, int64_t, int64_t, int64_t, int64_t, int32_t *, float *, float *);
+
 #define OF_1(X) X(0)
 #define OF_2(X) OF_1(X) X(1)
 #define OF_3(X) OF_2(X) X(2)
@@ -293,10 +295,11 @@ static void multiply(const ShortProduct *of, int64_t depth, const int32_t *rows,
 }
 
 /* Results [count, columns] of each product = rows [count, depth] x panels. An element of the rows is at i * row + k * inner, one of
- * which is 1; where that is `row`, the sums of the segments of rows go to `sums` [segments, count] if that is not NULL. Who is done with its part takes another: cores that others use too are not equally fast. */
+ * which is 1; where that is `row`, the sums of the segments of rows go to `sums` [segments, count] if that is not NULL. Who is done
+ * with its part takes another: cores that others use too are not equally fast. */
 void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count, int64_t depth,
                         const ShortProduct *products, int64_t number, float *sums) {
-    void (*shorten)(const void *, int64_t, int64_t, int64_t, int64_t, int32_t *, float *, float *) = half ? shorten_halves : shorten_floats;
+    Shorten shorten = half ? shorten_halves : shorten_floats;
     int64_t segments = parts_of(depth, SEGMENT), room = parts_of(count, ACROSS) * ACROSS, panels = 0, columns = 0;
     for (int64_t n = 0; n < number; n++) panels += parts_of(products[n].columns, WIDTH), columns += products[n].columns;
     int32_t *shared = NULL;
@@ -315,7 +318,8 @@ void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inn
 #pragma omp for schedule(static) collapse(2)
             for (int64_t s = 0; s < segments; s++)
                 for (int64_t i = 0; i < count; i += step)
-                    shorten(from_place(rows, i * row + s * SEGMENT * inner, half), row, inner, least(step, count - i), least(SEGMENT, depth - s * SEGMENT),
+                    shorten(from_place(rows, i * row + s * SEGMENT * inner, half), row, inner, least(step, count - i),
+                            least(SEGMENT, depth - s * SEGMENT),
                             shared + (s * room + i) * PAIRS, shared_scales + s * room + i, sums ? sums + s * count + i : NULL);
             /* Two threads begin at either end of some panels and go on until they meet: each has the same ones again at the next
              * step, or nearly so, in its own cache, and the faster one takes more. */
@@ -339,7 +343,8 @@ void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inn
             for (int64_t top = 0; top < count; top += ACROSS) {
                 int64_t height = least(ACROSS, count - top);
                 for (int64_t first = 0; first < depth; first += SEGMENT) {
-                    shorten(from_place(rows, top * row + first * inner, half), row, inner, height, least(SEGMENT, depth - first), pairs, row_scales,
+                    shorten(from_place(rows, top * row + first * inner, half), row, inner, height, least(SEGMENT, depth - first), pairs,
+                            row_scales,
                             sums ? sums + first / SEGMENT * count + top : NULL);
                     for (int64_t n = 0; n < number; n++)
                         for (int64_t p = 0; p < parts_of(products[n].columns, WIDTH); p++)
@@ -359,7 +364,8 @@ void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inn
 static void note_largest(const float *logits, int64_t columns, const float *bias, int64_t height, int64_t p, float *largest) {
     int64_t first = p * WIDTH;
     __mmask16 low = first_of(columns - first), high = first_of(columns - first - 16);
-    __m512 none = _mm512_set1_ps(-INFINITY), a = _mm512_maskz_loadu_ps(low, bias + first), b = _mm512_maskz_loadu_ps(high, bias + first + 16);
+    __m512 none = _mm512_set1_ps(-INFINITY);
+    __m512 a = _mm512_maskz_loadu_ps(low, bias + first), b = _mm512_maskz_loadu_ps(high, bias + first + 16);
     for (int64_t i = 0; i < height; i++) {
         const float *here = logits + i * columns + first;
         __m512 u = _mm512_mask_add_ps(none, low, _mm512_maskz_loadu_ps(low, here), a);
@@ -420,10 +426,12 @@ void cross_entropy_of_shorts(const float *rows, int64_t row, int64_t count, int6
 #pragma omp for schedule(static) collapse(2)
             for (int64_t s = 0; s < segments; s++)
                 for (int64_t i = 0; i < height; i += 5)
-                    shorten_floats(rows + (top + i) * row + s * SEGMENT, row, 1, least(5, height - i), least(SEGMENT, depth - s * SEGMENT),
+                    shorten_floats(rows + (top + i) * row + s * SEGMENT, row, 1, least(5, height - i),
+                                   least(SEGMENT, depth - s * SEGMENT),
                                    pairs + (s * LOGITS + i) * PAIRS, row_scales + s * LOGITS + i, NULL);
             for (int64_t i = 0; i < height * 16; i++) own[i] = -INFINITY;
-            int64_t first = thread / 2 * 2, begin = number * first / threads, end = number * least(first + 2, threads) / threads, mine = 0;
+            int64_t first = thread / 2 * 2, mine = 0;
+            int64_t begin = number * first / threads, end = number * least(first + 2, threads) / threads;
             for (; __atomic_fetch_add(taken + top / LOGITS * most + first, 1, __ATOMIC_RELAXED) < end - begin; mine++) {
                 int64_t p = thread == first ? begin + mine : end - 1 - mine;
                 for (int64_t s = 0; s < segments; s++) {
@@ -454,7 +462,8 @@ void cross_entropy_of_shorts(const float *rows, int64_t row, int64_t count, int6
                     continue;
                 }
                 if (halves)
-                    differentiate(logits + i * columns, from, to, 1 / sum, smoothing / columns, times, of_bias, halves + (top + i) * columns);
+                    differentiate(logits + i * columns, from, to, 1 / sum, smoothing / columns, times, of_bias,
+                                  halves + (top + i) * columns);
                 if (target >= from && target < to) {
                     nll[top + i] = logf(sum) + tops[i] - chosen[i];
                     if (halves) of_bias[target] -= 1 - smoothing;
