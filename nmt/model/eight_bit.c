@@ -44,28 +44,41 @@ static inline float scale_of(float largest, float odd) { return odd != 0 ? NAN :
 void lay_out_bytes(const float *matrix, int64_t stride, int64_t columns, int64_t inner, int64_t room, int64_t of_gates,
                    uint8_t *panels, float *scales) {
     int64_t number = (columns + PANEL - 1) / PANEL;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) collapse(2)
     for (int64_t p = 0; p < number; p++)
-        for (int64_t c = 0; c < PANEL; c++) {
-            int64_t column = of_gates ? c / 16 * (columns / 4) + p * 16 + c % 16 : p * PANEL + c;
-            const float *row = matrix + column * stride;
-            uint8_t *bytes = panels + p * PANEL * room + 4 * c;
-            float largest = 0, odd = 0;
-            if (column < columns) {
+        for (int64_t part = 0; part < 4; part++) {
+            const float *rows[16];
+            float factors[16];
+            for (int64_t i = 0; i < 16; i++) {
+                int64_t column = of_gates ? part * (columns / 4) + p * 16 + i : p * PANEL + part * 16 + i;
+                float largest = 0, odd = 0;
+                rows[i] = column < columns ? matrix + column * stride : NULL;
+                if (rows[i]) {
+                    const float *row = rows[i];
 #pragma omp simd reduction(max : largest) reduction(+ : odd)
-                for (int64_t k = 0; k < inner; k++) {
-                    largest = fabsf(row[k]) > largest ? fabsf(row[k]) : largest;
-                    odd += row[k] * 0;
+                    for (int64_t k = 0; k < inner; k++) {
+                        largest = fabsf(row[k]) > largest ? fabsf(row[k]) : largest;
+                        odd += row[k] * 0;
+                    }
                 }
+                factors[i] = factor_of(largest, odd), scales[p * PANEL + part * 16 + i] = scale_of(largest, odd);
             }
-            float factor = factor_of(largest, odd);
-            scales[p * PANEL + c] = scale_of(largest, odd);
-            for (int64_t k = 0; k < room; k += 4) {
-                uint8_t quad[4] = {128, 128, 128, 128};
-                if (column < columns)
-                    for (int64_t n = 0; n < 4 && k + n < inner; n++)
-                        if (factor) quad[n] = (uint8_t)((int32_t)__builtin_rintf(row[k + n] * factor) + 128);
-                memcpy(bytes + k * PANEL, quad, 4);
+            /* 16 quads of 16 rows at a time */
+            for (int64_t k = 0; k < room; k += 64) {
+                __m512i found[16];
+                int32_t turned[16 * 16], *into = (int32_t *)(panels + p * PANEL * room + k * PANEL) + part * 16;
+                for (int64_t i = 0; i < 16; i++) {
+                    __m128i bytes[4];
+                    for (int64_t n = 0; n < 4; n++) {
+                        int64_t left = factors[i] ? inner - k - 16 * n : 0;
+                        __mmask16 within = left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0;
+                        __m512 values = _mm512_maskz_loadu_ps(within, rows[i] + k + 16 * n);
+                        bytes[n] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(values, _mm512_set1_ps(factors[i]))));
+                    }
+                    found[i] = _mm512_xor_si512(_mm512_loadu_si512(bytes), _mm512_set1_epi8(-128));
+                }
+                turn(found, turned, 16);
+                for (int64_t j = 0; j < 16 && k + 4 * j < room; j++) memcpy(into + j * PANEL, turned + 16 * j, 64);
             }
         }
 }

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, final
 
@@ -74,7 +74,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def surfaces(self, ids: Sequence[int]) -> list[bytes]:
         """Return the UTF-8 bytes that each id gives to the text."""
-        return [self._surfaces[index] for index in ids]
+        return [self._surface(index) for index in ids]
 
     def unknown(self, lines: Sequence[str]) -> list[list[str]]:
         """Return, for each line, the text that each of its UNK stands for."""
@@ -100,10 +100,12 @@ class SentencePieceTokenizer(Tokenizer):
         return [self._processor.id_to_piece(index) for index in range(self.size)]
 
     @cached_property
-    def _surfaces(self) -> list[bytes]:
-        return [self._surface(index, name) for index, name in enumerate(self._names)]
+    def _surface(self) -> Callable[[int], bytes]:
+        """Of an id its surface, found when it is first asked for: few texts have all pieces of a vocabulary."""
+        return cache(self._find_surface)
 
-    def _surface(self, index: int, name: str) -> bytes:
+    def _find_surface(self, index: int) -> bytes:
+        name = self._processor.id_to_piece(index)
         if self._processor.is_control(index):
             return b""
         if self._processor.is_byte(index):
