@@ -134,7 +134,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     of_weight = outer(turned, block, rounding)
                 else:
                     of_weight = of_weight.to(weight.dtype)
-                    add_outer(of_weight, turned, block, rounding)
+                    add_outer(of_weight, turned, block)
         ctx.save_for_backward(of_readouts, of_weight, of_bias)
         ctx.mark_non_differentiable(nll)
         return _smoothed(nll, readouts, weight, bias, targets, real, smoothing), nll

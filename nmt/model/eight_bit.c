@@ -71,7 +71,7 @@ void lay_out_bytes(const float *matrix, int64_t stride, int64_t columns, int64_t
                     __m128i bytes[4];
                     for (int64_t n = 0; n < 4; n++) {
                         int64_t left = factors[i] ? inner - k - 16 * n : 0;
-                        __mmask16 within = left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0;
+                        __mmask16 within = first_of(left);
                         __m512 values = _mm512_maskz_loadu_ps(within, rows[i] + k + 16 * n);
                         bytes[n] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(values, _mm512_set1_ps(factors[i]))));
                     }
@@ -141,7 +141,7 @@ static inline void finish(const Rows *rows, int64_t row, int64_t i, __m512i a, _
     float *result = to.results + i * to.stride;
     for (int64_t n = 0; n < 4; n++) {
         int64_t left = to.columns - 16 * n;
-        __mmask16 within = left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0;
+        __mmask16 within = first_of(left);
         __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sums[n], excess)), scale);
         __m512 added = to.part   ? _mm512_maskz_loadu_ps(within, result + 16 * n)
                        : to.bias ? _mm512_loadu_ps(to.bias + 16 * n)

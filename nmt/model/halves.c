@@ -7,7 +7,6 @@
 
 #ifdef __AVX512VNNI__
 
-static inline __mmask16 first_of(int64_t count) { return count >= 16 ? 0xffff : count > 0 ? (1 << count) - 1 : 0; }
 static inline __m512 widened(const uint16_t *halves, __mmask16 within) {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(within, halves));
 }

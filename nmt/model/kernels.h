@@ -123,6 +123,9 @@ void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inn
 
 #include <immintrin.h>
 
+/* so many of a vector of 16 elements, or all */
+static inline __mmask16 first_of(int64_t count) { return count >= 16 ? 0xffff : count > 0 ? (1 << count) - 1 : 0; }
+
 #define LOG2E 1.44269504088896341f
 
 /* 2^x of 16 numbers, to 1e-7 of its value: 2^(x - floor(x)) by the polynomial with the least relative error, times 2^floor(x);

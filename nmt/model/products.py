@@ -287,16 +287,13 @@ def outers(left: Tensor, rights: Sequence[Tensor], rounding: Rounding) -> tuple[
     return sixteen_bit.products(left[:, :count], [ShortMatrix(right[:count].t()) for right in rights])
 
 
-def add_outer(total: Tensor, left: Tensor, right: Tensor, rounding: Rounding) -> None:
-    """Add :func:`outer` to a contiguous total of float32 or float64, as it is made where products can do that."""
+def add_outer(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add :func:`outer`, not in 16 bits, to a contiguous total of float32 or float64, as it is made where possible."""
     count = min(left.shape[1], len(right))
-    right = right[:count].t()
-    if rounding is Rounding.int16 and sixteen_bit.serves(right):
-        ShortMatrix(right).product(left[:, :count], total, more=True)
-    elif left.dtype == total.dtype and not _ONEDNN_FLOAT32:
-        total.addmm_(left[:, :count], right.t())
+    if left.dtype == total.dtype and not _ONEDNN_FLOAT32:
+        total.addmm_(left[:, :count], right[:count])
     else:
-        total += times_transposed(left[:, :count], right, rounding=rounding)
+        total += times_transposed(left[:, :count], right[:count].t())
 
 
 def sum_columns(left: Tensor) -> Tensor:

@@ -29,7 +29,6 @@
 static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 /* pairs in so many places, in whole vectors */
 static inline int64_t pairs_of(int64_t depth) { return parts_of(depth, 32) * 16; }
-static inline __mmask16 first_of(int64_t count) { return count >= 16 ? 0xffff : count > 0 ? (1 << count) - 1 : 0; }
 
 /* What a number of 16 bits stands for, and what makes one of another number, where the sum of squares is given. What is next to
  * nothing counts as that; what is no number, or infinite, makes a scale that is none. */

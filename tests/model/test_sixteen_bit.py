@@ -432,5 +432,6 @@ def test_outer_products_together_and_added(rounding):
     assert (sums - wanted).norm() <= (1e-2 if rounding is Rounding.bf16 else 1e-5) * wanted.norm()
     total = noise(90, 70, seed=3)
     wanted = total + expected[0]
-    add_outer(total, left, rights[0], rounding)
-    assert total.dtype == torch.float32 and (total - wanted).norm() <= 1e-5 * wanted.norm()
+    add_outer(total, left, rights[0])
+    near = 1e-3 if rounding is Rounding.int16 else 1e-5
+    assert total.dtype == torch.float32 and (total - wanted).norm() <= near * wanted.norm()
