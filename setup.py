@@ -8,7 +8,7 @@ from setuptools import Extension, setup
 
 _HEADER, *_SOURCES = (
     f"nmt/model/{name}"
-    for name in ("kernels.h", "kernels.c", "eight_bit.c", "panels.c", "sixteen_bit.c", "halves.c", "steps.c")
+    for name in ("kernels.h", "kernels.c", "eight_bit.c", "panels.c", "integers.c", "halves.c", "steps.c")
 )
 # OpenMP is not linked: it is the one that torch has loaded, whose threads torch has set.
 _OPTIONS = ["-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math"]

@@ -43,6 +43,7 @@ _ATTENTION_PARTS = (
     *("form", "annotations", "score", "alignment", "context", "wiring", "readout", "bridge", "prediction"),
     *("coverage", "coverage_loss", "coverage_loss_after"),
 )
+_WHOLE = {Precision.int16, Precision.int8}
 _CELL_PARTS = {"rnn": 1, "gru": 1, "lstm": 2}
 
 
@@ -95,20 +96,21 @@ def resolve_precision(config: Config, device: torch.device) -> ProductPrecision:
     """Decide what products are made in; ``auto`` asks the processor's or GPU's capability flags, never the clock.
 
     Raises:
-        ConfigError: training is to multiply in 16 bits, or search to keep its weights in 8, where nothing does so.
+        ConfigError: training is to multiply whole numbers, or search to keep its weights in 8 bits, where nothing does.
     """
     automatic, weights = config.precision is Precision.auto, config.search.weights
     able = device.type == "cpu" and multiplies_integers()
     here = f"device={device.type}" if device.type != "cpu" else "this processor, or the functions in C are not compiled"
-    if config.precision is Precision.int16 and not able:
+    name = config.precision.value
+    if config.precision in _WHOLE and not able:
         raise ConfigError(
-            f"precision=int16 is for CPUs with AVX-512 VNNI, not for {here}; accepted here: auto, fp32, bf16"
+            f"precision={name} is for CPUs with AVX-512 VNNI, not for {here}; accepted here: auto, fp32, bf16"
         )
-    rounding = _fastest(device) if automatic else Rounding(config.precision.value)
-    if rounding is Rounding.int16 and not config.training.fast:
+    rounding = _fastest(device) if automatic else Rounding(name)
+    if rounding.kinds is not None and not config.training.fast:
         if not automatic:
             raise ConfigError(
-                "precision=int16 has no plain arithmetic, training.fast=false; accepted with it: auto, fp32, bf16"
+                f"precision={name} has no plain arithmetic, training.fast=false; accepted with it: auto, fp32, bf16"
             )
         rounding = Rounding.none
     if weights is SearchWeights.float or (weights is SearchWeights.auto and not automatic):
@@ -124,14 +126,14 @@ def _fastest(device: torch.device) -> Rounding:
     """Return in what products are fastest.
 
     An Intel processor without AMX, as virtual machines may hide it, has instructions for bf16 too, but at half of the
-    rate of those for float32, and a quarter of that of those for whole numbers of 16 bits.
+    rate of those for float32, and an eighth of that of those for whole numbers of 8 bits.
     """
     if device.type == "cuda":
         return Rounding.bf16 if torch.cuda.get_device_capability(device) >= (8, 0) else Rounding.none
     amx, bf16 = torch.cpu._is_amx_tile_supported(), torch.cpu._is_avx512_bf16_supported()
     if torch.backends.mkldnn.is_available() and (amx or (bf16 and not is_intel())):
         return Rounding.bf16
-    return Rounding.int16 if multiplies_integers() else Rounding.none
+    return Rounding.int8 if multiplies_integers() else Rounding.none
 
 
 def build_model(
@@ -370,8 +372,8 @@ def open_run(path: Path, *, device: Device | None = None, weights: SearchWeights
     model = build_model_for(config, tokenizers)
     load_best(folder.checkpoints, model)
     place = resolve_device(config.device if device is None else device)
-    # asked for, 16 bits are for training: what was trained in them is opened on any processor, or GPU
-    of_training = config.precision is Precision.int16
+    # asked for, whole numbers are for training: what was trained with them is opened on any processor, or GPU
+    of_training = config.precision in _WHOLE
     opened = replace(config, precision=Precision.fp32) if of_training else config
     return OpenRun(
         folder=folder,

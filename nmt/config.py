@@ -83,6 +83,7 @@ class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
     int16 = "int16"
+    int8 = "int8"
 
 
 class SearchWeights(Enum):

@@ -289,10 +289,13 @@ def _floor(args: argparse.Namespace) -> dict[str, Any]:
     )
     kinds = {"float32": (torch.float32, Rounding.none), "bfloat16": (torch.bfloat16, Rounding.none)}
     if device.type == "cpu" and multiplies_integers():
-        kinds["int16"] = torch.float32, Rounding.int16
-        rates["int16, nmt's, what it makes of float32 included"] = _product_rate(
-            device, torch.float32, lambda left, right: times_transposed(left, right.t(), rounding=Rounding.int16)
-        )
+        for rounding in (Rounding.int16, Rounding.int8):
+            kinds[rounding.value] = torch.float32, rounding
+            rates[f"{rounding.value}, nmt's, what it makes of float32 included"] = _product_rate(
+                device,
+                torch.float32,
+                lambda left, right, rounding=rounding: times_transposed(left, right.t(), rounding=rounding),
+            )
     floors = {str(dtype).removeprefix("torch."): _lstm_pair(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     return {
         "products_gflop_per_second": rates,

@@ -39,8 +39,8 @@ def processor(monkeypatch):
         ({"bf16": True, "intel": True, "amx": True, "vnni": True}, Rounding.bf16),
         # as virtual machines may show it: half as fast in bf16 as in float32
         ({"bf16": True, "intel": True}, Rounding.none),
-        ({"bf16": True, "intel": True, "vnni": True}, Rounding.int16),
-        ({"intel": True, "vnni": True}, Rounding.int16),
+        ({"bf16": True, "intel": True, "vnni": True}, Rounding.int8),
+        ({"intel": True, "vnni": True}, Rounding.int8),
         ({}, Rounding.none),
     ],
     ids=str,
@@ -78,21 +78,24 @@ def test_bytes_are_refused_where_nothing_multiplies_them(processor):
         decide("fp32", "int8", torch.device("cuda"))
 
 
-def test_sixteen_bits_are_taken_where_the_processor_multiplies_them(processor):
+@pytest.mark.parametrize("rounding", [Rounding.int16, Rounding.int8])
+def test_whole_numbers_are_taken_where_the_processor_multiplies_them(processor, rounding):
+    name = rounding.value
     processor(vnni=True)
-    assert decide("int16") == ProductPrecision(Rounding.int16, search_int8=False)
-    with pytest.raises(ConfigError, match="precision=int16 .* not for device=cuda; accepted here: auto, fp32, bf16"):
-        decide("int16", device=torch.device("cuda"))
+    assert decide(name) == ProductPrecision(rounding, search_int8=False)
+    with pytest.raises(ConfigError, match=f"precision={name} .* not for device=cuda; accepted here: auto, fp32, bf16"):
+        decide(name, device=torch.device("cuda"))
     processor()
-    with pytest.raises(ConfigError, match=r"precision=int16 .* not for this processor.*; accepted here: auto, fp32"):
-        decide("int16")
+    with pytest.raises(ConfigError, match=rf"precision={name} .* not for this processor.*; accepted here: auto, fp32"):
+        decide(name)
 
 
-def test_plain_arithmetic_has_no_sixteen_bits(processor):
+@pytest.mark.parametrize("name", ["int16", "int8"])
+def test_plain_arithmetic_has_no_whole_numbers(processor, name):
     processor(vnni=True)
     assert decide(fast=False) == ProductPrecision(Rounding.none, search_int8=True)
-    with pytest.raises(ConfigError, match=r"precision=int16 .* training\.fast=false"):
-        decide("int16", fast=False)
+    with pytest.raises(ConfigError, match=rf"precision={name} .* training\.fast=false"):
+        decide(name, fast=False)
 
 
 def test_arithmetic_in_force():

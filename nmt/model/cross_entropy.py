@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model import sixteen_bit
+from nmt.model import integers
+from nmt.model.integers import HALVES, IntegerMatrix, Kind
 from nmt.model.kernels import cross_entropy, flip, flips, join_targets
 from nmt.model.products import (
     Factor,
@@ -33,7 +34,6 @@ from nmt.model.products import (
     rounded_rows,
     times_transposed,
 )
-from nmt.model.sixteen_bit import HALVES, ShortMatrix
 from nmt.sizes import rounded_down
 
 # rows of logits at once: on a CPU few enough for the cache, since every pass over them but the products is bound by
@@ -68,8 +68,8 @@ def linear_cross_entropy(
         # asked here: inside an autograd function gradients are always off, and `needs_input_grad` ignores `no_grad`
         differentiate, rounding = torch.is_grad_enabled(), current().rounding
         given = readouts, weight, bias, targets, real, label_smoothing
-        if rounding is Rounding.int16 and sixteen_bit.serves(weight):
-            return _InSixteenBits.apply(*given, differentiate)
+        if rounding.kinds is not None and integers.serves(weight):
+            return _OfIntegers.apply(*given, rounding.kinds, differentiate)
         return _LinearCrossEntropy.apply(*given, rounding, differentiate)
     targets = targets if real is None else torch.where(real, targets, _IGNORED)
     logits = product(readouts, weight, bias)
@@ -145,12 +145,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return *(_scaled(each, gradients[0]) for each in ctx.saved_tensors), *(None,) * 5
 
 
-class _InSixteenBits(torch.autograd.Function):
-    """The same in 16 bits, where logits never leave the caches.
+class _OfIntegers(torch.autograd.Function):
+    """The same of whole numbers, where logits never leave the caches.
 
-    The gradients of logits are kept in float16, which two products read in half the time. A row of 16 bits and a scale
-    has few digits left beside a 1: all small probabilities would be rounded to the same side, and what they take away
-    nearly cancels what the 1 adds. So the products take all but the targets' own part.
+    The gradients of logits are kept in float16, which two products read in half the time. A row of whole numbers with
+    a scale has few digits left beside a 1: all small probabilities would be rounded to the same side, and what they
+    take away nearly cancels what the 1 adds. So the products take all but the targets' own part.
     """
 
     @staticmethod
@@ -162,9 +162,13 @@ class _InSixteenBits(torch.autograd.Function):
         targets: Tensor,
         real: Tensor | None,
         smoothing: float,
+        kinds: tuple[Kind, Kind],
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
-        matrix, ctx.turned = ShortMatrix.both(weight) if differentiate else (ShortMatrix(weight), None)
+        ctx.kind = kinds[1]
+        matrix, ctx.turned = (
+            IntegerMatrix.both(weight, kinds=kinds) if differentiate else (IntegerMatrix(weight, kinds[0]), None)
+        )
         nll, of_bias = readouts.new_empty(len(readouts)), torch.zeros_like(bias)
         rows = rounded_down(max(1, _BLOCK // (torch.float16.itemsize * len(weight))))
         gradients = []
@@ -192,11 +196,11 @@ class _InSixteenBits(torch.autograd.Function):
         for each in of_logits:
             block = readouts[first : first + len(each)]
             turned.product(each, of_readouts[first : first + len(each)])
-            ShortMatrix(block.t()).scaled(factor / HALVES).product(each.t(), of_weight, more=first > 0)
+            IntegerMatrix(block.t(), ctx.kind).scaled(factor / HALVES).product(each.t(), of_weight, more=first > 0)
             first += len(each)
         both = {"of_readouts": of_readouts, "of_weight": of_weight}
         join_targets(targets, real, (1 - ctx.smoothing) * factor, weight=weight, readouts=readouts, **both)
-        return of_readouts, of_weight, of_bias * gradients[0], *(None,) * 4
+        return of_readouts, of_weight, of_bias * gradients[0], *(None,) * 5
 
 
 def _smoothed(  # noqa: PLR0917

@@ -83,8 +83,15 @@ static inline float largest_of(const float *values) {
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* a matrix as sixteen_bit.c lays it out, and where its products go; `more`: they are added to what is there */
-typedef struct { const int32_t *panels; const float *scales; int64_t columns; float *results; int64_t more; } ShortProduct;
+/* what integers.c rounds factors to: 16 bits, 8, or 8 where the rows that meet a matrix are gradients */
+enum { SHORTS, BYTES, BYTES_OF_GRADIENTS };
+
+/* A matrix that was laid out; rows of `depth` by it make rows of `columns`. As integers.c does so, in one of the kinds above, it has
+ * scales; as panels.c does, none. */
+typedef struct { const void *panels; const float *scales; int64_t columns, depth, kind; } Matrix;
+
+/* a matrix of whole numbers, and where its products go; `more`: they are added to what is there */
+typedef struct { Matrix by; float *results; int64_t more; } IntegerProduct;
 
 /* what steps.c calls of the other files */
 void lstm_forward_float(const float *products, const Sum *inputs, const float *bias, const float *cells, int64_t rows, int64_t size,
@@ -116,8 +123,8 @@ void average_float(const float *weights, const float *values, const int64_t *pla
                    int64_t positions, int64_t size, float *means);
 void product_of_floats(const float *rows, int64_t row, int64_t count, int64_t depth, const float *panels, int64_t columns,
                        float *results);
-void products_of_shorts(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count, int64_t depth,
-                        const ShortProduct *products, int64_t number, float *sums);
+void products_of_integers(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count,
+                          const IntegerProduct *products, int64_t number, float *sums);
 
 #ifdef __AVX512F__
 

@@ -78,7 +78,7 @@ class Layer(Part):
         if self._reads:
             words, weight = others[-2:]
             self.words, self.word_matrix = rounded_rows(words, self.rounding), rounded(weight, self.rounding)
-            if self.rounding is Rounding.int16:
+            if self.rounding.kinds is not None:
                 self._word_factor = Factor(self.word_matrix, rounding=self.rounding)
                 projected = self._word_factor.times_transposed(self.words)
             else:
@@ -194,8 +194,8 @@ class Layer(Part):
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Return the gradients."""
         dtype, factors, rows = self.gates.dtype, self.factors.rows, self.inputs.rows
-        # in 16 bits what is fed and the state apart, so that nothing is copied; elsewhere one product beats two
-        apart = self.rounding is Rounding.int16 and self.fed_size > 0
+        # of whole numbers what is fed and the state apart, so that nothing is copied; elsewhere one product beats two
+        apart = self.rounding.kinds is not None and self.fed_size > 0
         rights = [*(rows.tensor_split([self.fed_size], 1) if apart else [rows]), *([self.words] if self._reads else [])]
         found, of_bias = outers(flipped(factors), rights, self.rounding)
         totals = [each.to(dtype) for each in found]
@@ -206,7 +206,7 @@ class Layer(Part):
         if self._reads:
             words, of_words = self.tensors[-2], self.of_words
             if of_words is None:
-                of_words = times_transposed(factors, self.word_matrix.t(), rounding=self.rounding)
+                of_words = times_transposed(factors, self.word_matrix.t(), rounding=self.rounding, of_gradients=True)
                 of_words = of_words[: words.shape[:2].numel()].to(dtype).view(words.shape)
             found += (of_words, totals[-1])
         return found

@@ -1,7 +1,7 @@
 """The functions in C: where they are, and what they take.
 
 They are compiled for the very processor when the package is installed, if there is a C compiler, and call no torch:
-whoever calls one passes addresses. ``kernels.py`` has the elementwise ones, ``panels.py``, ``sixteen_bit.py`` and
+whoever calls one passes addresses. ``kernels.py`` has the elementwise ones, ``panels.py``, ``integers.py`` and
 ``eight_bit.py`` the products, ``steps.py`` whole recurrences.
 """
 
@@ -48,9 +48,9 @@ _OF_INTEGERS = {
     "product_of_bytes": "SIPPIIP",
     "lstm_of_bytes": "SIPPPIIPPP",
     "choose_of_bytes": "SIPPPIIPIIPP",
-    "lay_out_shorts": "PP",
-    "products_of_shorts": "PIIIIIPIP",
-    "cross_entropy_of_shorts": "PIIIPPIPPPFFPPP",
+    "lay_out_integers": "PP",
+    "products_of_integers": "PIIIIPIP",
+    "cross_entropy_of_integers": "PIIPPPPFFPPP",
 }
 # where it has AVX-512
 _OF_FLOATS = {
@@ -63,10 +63,20 @@ _OF_FLOATS = {
     "fed_contexts_forward": "PPPI",
     "fed_contexts_back": "PPI",
 }
-SOURCES = ("kernels.h", "kernels.c", "eight_bit.c", "panels.c", "sixteen_bit.c", "halves.c", "steps.c")
+SOURCES = ("kernels.h", "kernels.c", "eight_bit.c", "panels.c", "integers.c", "halves.c", "steps.c")
 _KINDS = {"P": ctypes.c_void_p, "I": ctypes.c_int64, "F": ctypes.c_float, "S": ctypes.c_void_p}
 # number of tensors; then of each its place, the distance of its rows, and whether it is float32, or their width
 Several = ctypes.c_int64 * 13
+
+
+class Matrix(ctypes.Structure):
+    """A matrix that is laid out; as in kernels.h."""
+
+    _fields_ = [
+        ("panels", ctypes.c_void_p),
+        ("scales", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("columns", "depth", "kind")),
+    ]
 
 
 @cache

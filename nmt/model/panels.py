@@ -13,7 +13,7 @@ Each number of a product is a sum in one order, whatever the rows beside it and 
 import torch
 from torch import Tensor
 
-from nmt.model.library import compiled, in_rows, multiplies_floats
+from nmt.model.library import Matrix, compiled, in_rows, multiplies_floats
 
 _WIDTH = 64
 # what is smaller than that squared is not worth it
@@ -47,9 +47,9 @@ class Panels:
         self._native.lay_out_floats(*given, self._panels.data_ptr())
 
     @property
-    def place(self) -> tuple[int, int | None, int, int]:
-        """Where the panels are, and their scales, of which there are none; columns, depth."""
-        return self._panels.data_ptr(), None, self.columns, self._panels.shape[1]
+    def place(self) -> Matrix:
+        """Where the panels are; they have no scales."""
+        return Matrix(self._panels.data_ptr(), None, self.columns, self._panels.shape[1], 0)
 
     def product(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
         """Return ``rows @ matrix^T``, [n, k] -> [n, m], written to ``into`` [n, m], which is contiguous, if given."""

@@ -14,8 +14,8 @@ sentence, the keys K and values V of attention, whose products are batched: scor
 
 :class:`Operand` is such a matrix; :func:`arithmetic` chooses precision and whether gradients are deferred; without
 deferral everything is plain autograd, and the tests hold one against the other. Products in bf16 round both factors and
-the result (accumulation inside is in fp32), those in 16 bits the factors alone (``sixteen_bit.py``); parameters, sums,
-softmax and everything elementwise stay in fp32.
+the result (accumulation inside is in fp32), those of whole numbers the factors alone (``integers.py``); parameters,
+sums, softmax and everything elementwise stay in fp32.
 """
 
 import copy
@@ -34,11 +34,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nmt.model import eight_bit, kernels, panels, sixteen_bit
+from nmt.model import eight_bit, integers, kernels, panels
 from nmt.model.eight_bit import ByteMatrix
+from nmt.model.integers import IntegerMatrix, Kind
 from nmt.model.kernels import average, compare, flipped, lstm_forward
 from nmt.model.panels import Panels
-from nmt.model.sixteen_bit import ShortMatrix
 from nmt.sizes import rounded_up
 
 Layouts = dict[tuple[Any, ...], tuple[Sequence[Tensor], list[tuple[int, int, torch.dtype]], "_Fixed"]]
@@ -51,6 +51,15 @@ class Rounding(Enum):
     none = "fp32"
     bf16 = "bf16"
     int16 = "int16"
+    int8 = "int8"
+
+    @property
+    def kinds(self) -> tuple[Kind, Kind] | None:
+        """Of whole numbers, where the left factor is no gradient and where it is one; None of other roundings."""
+        return _KINDS.get(self)
+
+
+_KINDS = {Rounding.int16: (Kind.shorts, Kind.shorts), Rounding.int8: (Kind.bytes, Kind.bytes_of_gradients)}
 
 
 @dataclass(frozen=True)
@@ -137,19 +146,25 @@ def _has_blocks(dtype: torch.dtype) -> bool:
 
 
 def rounded(tensor: Tensor, rounding: Rounding) -> Tensor:
-    """Return a float32 tensor in bf16 where asked to; others as they are: products round to 16 bits themselves."""
+    """Return a float32 tensor in bf16 where asked to; others as they are: products make whole numbers themselves."""
     return tensor.to(torch.bfloat16) if rounding is Rounding.bf16 and tensor.dtype == torch.float32 else tensor
 
 
 def times_transposed(
-    left: Tensor, right: Tensor, bias: Tensor | None = None, *, rounding: Rounding = Rounding.none
+    left: Tensor,
+    right: Tensor,
+    bias: Tensor | None = None,
+    *,
+    rounding: Rounding = Rounding.none,
+    of_gradients: bool = False,
 ) -> Tensor:
     """Compute ``left @ right^T + bias`` ([n, k], [m, k], [m] -> [n, m]) without autograd, by the fastest product.
 
-    With ``rounding`` to 16 bits in those; what is in bf16 has been rounded before.
+    With ``rounding`` to whole numbers in those, where it matters whether what is left are gradients; what is in bf16
+    has been rounded before.
     """
-    if rounding is Rounding.int16 and sixteen_bit.serves(right):
-        result = ShortMatrix(right).product(left)
+    if rounding.kinds is not None and integers.serves(right):
+        result = IntegerMatrix(right, rounding.kinds[of_gradients]).product(left)
         return result if bias is None else result.add_(bias)
     if _ONEDNN_FLOAT32 and left.dtype == torch.float32 and left.device.type == "cpu" and left.numel() > 0:
         return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
@@ -175,34 +190,38 @@ class Factor:
     """
 
     def __init__(self, *parts: Tensor, rounding: Rounding) -> None:
-        short = rounding is Rounding.int16
-        kept = len(parts) == 1 or (short and all(map(sixteen_bit.serves, parts)))
+        whole = rounding.kinds is not None
+        kept = len(parts) == 1 or (whole and all(map(integers.serves, parts)))
         self._parts = list(parts) if kept else [torch.cat(parts, 1)]
-        self._kind: type[Panels] | type[ShortMatrix] | None = None
-        if short and sixteen_bit.serves(self._parts[0]):
-            self._kind = ShortMatrix
+        self._rounding = rounding
+        self._kind: type[Panels] | type[IntegerMatrix] | None = None
+        if whole and integers.serves(self._parts[0]):
+            self._kind = IntegerMatrix
         elif not _ONEDNN_FLOAT32 and panels.serves(self._parts[0]):
             self._kind = Panels
 
     @cached_property
-    def _in_sixteen_bits(self) -> tuple[ShortMatrix, ShortMatrix] | None:
-        return ShortMatrix.both(*self._parts) if self._kind is ShortMatrix else None
+    def _of_integers(self) -> tuple[IntegerMatrix, IntegerMatrix] | None:
+        kinds = self._rounding.kinds
+        return (
+            None if kinds is None or self._kind is not IntegerMatrix else IntegerMatrix.both(*self._parts, kinds=kinds)
+        )
 
     @cached_property
-    def _forward(self) -> Panels | ShortMatrix | None:
-        if self._in_sixteen_bits is not None:
-            return self._in_sixteen_bits[0]
+    def _forward(self) -> Panels | IntegerMatrix | None:
+        if self._of_integers is not None:
+            return self._of_integers[0]
         return None if self._kind is None else Panels(self._parts[0])
 
     @cached_property
-    def _back(self) -> Panels | ShortMatrix | None:
-        if self._in_sixteen_bits is not None:
-            return self._in_sixteen_bits[1]
+    def _back(self) -> Panels | IntegerMatrix | None:
+        if self._of_integers is not None:
+            return self._of_integers[1]
         # sums as long as a vocabulary are as fast by MKL, which wants no layout
         return None if self._kind is None or len(self._parts[0]) > _LONG else Panels(self._parts[0].t())
 
     @property
-    def laid_out(self) -> tuple[Panels | ShortMatrix, Panels | ShortMatrix] | None:
+    def laid_out(self) -> tuple[Panels | IntegerMatrix, Panels | IntegerMatrix] | None:
         """What :meth:`times_transposed` and :meth:`times` multiply by; None where one of them lays out nothing."""
         return None if self._forward is None or self._back is None else (self._forward, self._back)
 
@@ -268,27 +287,27 @@ def rounded_rows(inputs: Tensor, rounding: Rounding) -> Tensor:
 
 
 def outer(left: Tensor, right: Tensor, rounding: Rounding) -> Tensor:
-    """Return sum_i left_i right_i^T, the left as its transpose ([m, n], [n', k] -> [m, k]).
+    """Return sum_i left_i right_i^T, the left, gradients, as its transpose ([m, n], [n', k] -> [m, k]).
 
     Where one has more rows than the other, they are zeros. See :func:`nmt.model.kernels.flipped` for the transpose.
     """
     count = min(left.shape[1], len(right))
-    return times_transposed(left[:, :count], right[:count].t(), rounding=rounding)
+    return times_transposed(left[:, :count], right[:count].t(), rounding=rounding, of_gradients=True)
 
 
 def outers(left: Tensor, rights: Sequence[Tensor], rounding: Rounding) -> tuple[list[Tensor], Tensor]:
     """Return :func:`outer` of one left with several rights, and the sum [m] of the left's columns.
 
-    In 16 bits the left is read and rounded once for all of it.
+    Of whole numbers the left is read and rounded once for all of it.
     """
-    if rounding is not Rounding.int16 or not all(sixteen_bit.serves(right.t()) for right in rights):
+    if rounding.kinds is None or not all(integers.serves(right.t()) for right in rights):
         return [outer(left, right, rounding) for right in rights], sum_columns(left)
     count = min(left.shape[1], *map(len, rights))
-    return sixteen_bit.products(left[:, :count], [ShortMatrix(right[:count].t()) for right in rights])
+    return integers.products(left[:, :count], [IntegerMatrix(right[:count].t(), rounding.kinds[1]) for right in rights])
 
 
 def add_outer(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add :func:`outer`, not in 16 bits, to a contiguous total of float32 or float64, as it is made where possible."""
+    """Add :func:`outer`, not of whole numbers, to a contiguous total of float32 or float64, as it is made if it can."""
     count = min(left.shape[1], len(right))
     if left.dtype == total.dtype and not _ONEDNN_FLOAT32:
         total.addmm_(left[:, :count], right[:count])
@@ -321,8 +340,8 @@ class _Product(torch.autograd.Function):
         dtype, gradient = gradients[0].dtype, rounded_rows(gradients[0], ctx.rounding)
         of_inputs = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_inputs = times_transposed(gradient, right.t(), rounding=ctx.rounding)[: ctx.shape[:-1].numel()]
-            of_inputs = of_inputs.to(dtype).view(ctx.shape)
+            of_inputs = times_transposed(gradient, right.t(), rounding=ctx.rounding, of_gradients=True)
+            of_inputs = of_inputs[: ctx.shape[:-1].numel()].to(dtype).view(ctx.shape)
         if ctx.needs_input_grad[1]:
             if ctx.needs_input_grad[2]:
                 (of_weight,), of_bias = outers(flipped(gradient), [left], ctx.rounding)

@@ -84,6 +84,10 @@ class StepScore(Part):
         """Write what steps.c must know of the score, and say whether it computes it."""
         return False
 
+    def describe_halves(self, structure: AttentionSteps) -> bool:
+        """Write where keys are in float16 too, and say whether there are any, with which steps.c reads values so."""
+        return False
+
     def describe_back(self, structure: AttentionSteps) -> None:  # noqa: B027
         """Write where the gradients' buffers are."""
 
@@ -112,6 +116,12 @@ class BilinearSteps(StepScore):
         batch, _, size = self.keys.shape
         self.of_query = self.keys.new_empty(batch, size)
         describe(structure, keys=self.keys, key_size=size, scale=self.scale, of_query=self.of_query)
+        return True
+
+    def describe_halves(self, structure: AttentionSteps) -> bool:
+        """Write where they are."""
+        self._halves = self.keys.half()
+        describe(structure, key_halves=self._halves)
         return True
 
     def step(self, t: int, query: Tensor) -> Tensor:
@@ -239,7 +249,7 @@ class Attend(Part):
             score forbids, all weights are 0.
         values: V [B, S, M].
         steps: T.
-        rounding: of the factors; in 16 bits a bilinear score's keys, and then the values, are read in float16.
+        rounding: of the factors; with whole numbers a bilinear score's keys, and then the values, are read in float16.
     """
 
     def __init__(self, score: StepScore, allowed: Tensor, values: Tensor, steps: int, *, rounding: Rounding) -> None:
@@ -269,10 +279,10 @@ class Attend(Part):
 
     def describe_halves(self) -> None:
         """Have keys and values in float16 too, where calls for all steps read those: for them a step mostly waits."""
-        if self.rounding is Rounding.int16 and isinstance(self.score, BilinearSteps):
-            assert self.described is not None
-            self._halves = {"key_halves": self.score.keys.half(), "value_halves": self.values.half()}
-            describe(self.described, **self._halves)
+        assert self.described is not None
+        if self.rounding.kinds is not None and self.score.describe_halves(self.described):
+            self._halves = self.values.half()
+            describe(self.described, value_halves=self._halves)
 
     @cached_property
     def _masks(self) -> list[tuple[Tensor, Tensor]]:

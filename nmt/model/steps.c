@@ -8,9 +8,6 @@
 /* [T, B, D], the elements of D side by side; where `values` is NULL there is nothing */
 typedef struct { float *values; int64_t step, row; } Steps;
 
-/* a matrix that was laid out, in 16 bits where it has scales; rows of `depth` by it make rows of `columns` */
-typedef struct { const void *panels; const float *scales; int64_t columns, depth; } Matrix;
-
 /* an LSTM: from rows [fed; h] to gates, and back; in 16 bits maybe to the words too, for which rows are rounded once */
 typedef struct {
     Matrix forward, back, words;
@@ -60,8 +57,8 @@ static inline void add_to(float *total, Steps given, int64_t row, int64_t size) 
 static void multiply(const Matrix *by, const float *rows, int64_t row, int64_t count, float *results) {
 #ifdef __AVX512VNNI__
     if (by->scales) {
-        ShortProduct product = {by->panels, by->scales, by->columns, results, 0};
-        products_of_shorts(rows, 0, row, 1, count, by->depth, &product, 1, NULL);
+        IntegerProduct product = {*by, results, 0};
+        products_of_integers(rows, 0, row, 1, count, &product, 1, NULL);
         return;
     }
 #endif
@@ -97,9 +94,8 @@ static void update_back(const Layer *of, int64_t t, int64_t steps, Sum of_hidden
                     at(of->of_gates, t));
 #ifdef __AVX512VNNI__
     if (of->words.scales) {
-        ShortProduct both[2] = {{of->back.panels, of->back.scales, of->back.columns, of->of_inputs, 0},
-                                {of->words.panels, of->words.scales, of->words.columns, at(of->of_words, t), 0}};
-        products_of_shorts(at(of->of_gates, t), 0, of->of_gates.row, 1, of->batch, of->back.depth, both, 2, NULL);
+        IntegerProduct both[2] = {{of->back, of->of_inputs, 0}, {of->words, at(of->of_words, t), 0}};
+        products_of_integers(at(of->of_gates, t), 0, of->of_gates.row, 1, of->batch, both, 2, NULL);
         return;
     }
 #endif

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from nmt.model.library import Matrix
 from nmt.model.products import Factor
 
 _Kind = TypeVar("_Kind", bound=ctypes.Structure)
@@ -20,15 +21,6 @@ _Kind = TypeVar("_Kind", bound=ctypes.Structure)
 
 class _Steps(ctypes.Structure):
     _fields_ = [("values", ctypes.c_void_p), ("step", ctypes.c_int64), ("row", ctypes.c_int64)]
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = [
-        ("panels", ctypes.c_void_p),
-        ("scales", ctypes.c_void_p),
-        ("columns", ctypes.c_int64),
-        ("depth", ctypes.c_int64),
-    ]
 
 
 def _named(kind: Any, names: str) -> list[tuple[str, Any]]:
@@ -39,7 +31,7 @@ class LayerSteps(ctypes.Structure):
     """An LSTM layer; as in steps.c."""
 
     _fields_ = [
-        *_named(_Matrix, "forward back words"),
+        *_named(Matrix, "forward back words"),
         *_named(ctypes.c_int64, "batch size fed"),
         *_named(ctypes.c_void_p, "bias"),
         *_named(_Steps, "inputs projected gates hiddens cells squashed of_gates of_hiddens of_last of_last_cell"),
@@ -52,7 +44,7 @@ class AttentionSteps(ctypes.Structure):
     """Attention with an additive or a bilinear score; as in steps.c."""
 
     _fields_ = [
-        *_named(_Matrix, "forward back"),
+        *_named(Matrix, "forward back"),
         *_named(ctypes.c_int64, "batch positions size key_size"),
         *_named(ctypes.c_double, "scale"),
         *_named(ctypes.c_void_p, "keys values vector"),
@@ -66,7 +58,7 @@ class ReadoutSteps(ctypes.Structure):
     """The readout; as in steps.c."""
 
     _fields_ = [
-        *_named(_Matrix, "forward back"),
+        *_named(Matrix, "forward back"),
         *_named(ctypes.c_int64, "batch size"),
         *_named(_Steps, "inputs mask plain outputs of_sums of_outputs"),
         *_named(ctypes.c_void_p, "products of_inputs"),
@@ -117,9 +109,9 @@ def _steps(tensor: Tensor) -> _Steps:
 
 
 def describe_words(structure: LayerSteps, factor: Factor, of_words: Tensor) -> None:
-    """Write where words' weight is laid out, in 16 bits, and where the words' gradients go, [T, B, E]."""
+    """Write where words' weight is laid out, in whole numbers, and where the words' gradients go, [T, B, E]."""
     assert factor.laid_out is not None
-    structure.words = _Matrix(*factor.laid_out[1].place)
+    structure.words = factor.laid_out[1].place
     describe(structure, of_words=of_words)
 
 
@@ -127,5 +119,5 @@ def describe_factor(structure: _Kind, factor: Factor) -> _Kind | None:
     """Write where a factor is laid out for products from either side; None where it is not."""
     if factor.laid_out is None:
         return None
-    structure.forward, structure.back = (_Matrix(*each.place) for each in factor.laid_out)  # pyright: ignore
+    structure.forward, structure.back = (each.place for each in factor.laid_out)  # pyright: ignore
     return structure

@@ -70,12 +70,13 @@ def test_weights_of_search_are_those_asked_for(nmt, run, monkeypatch):
     assert nmt("translate", run.path, "--weights", "int4", given=TEXT).code == 2
 
 
+@pytest.mark.parametrize("precision", ["int16", "int8"])
 @pytest.mark.parametrize("able", [True, False])
-def test_a_run_that_was_trained_in_sixteen_bits_is_opened_anywhere(nmt, run, monkeypatch, able):
+def test_a_run_that_was_trained_with_whole_numbers_is_opened_anywhere(nmt, run, monkeypatch, able, precision):
     monkeypatch.setattr("nmt.assemble.multiplies_integers", lambda: able)
     expected, config = nmt("translate", run.path, given=TEXT), run.config.read_text()
     assert "precision: fp32" in config
-    run.config.write_text(config.replace("precision: fp32", "precision: int16"))
+    run.config.write_text(config.replace("precision: fp32", f"precision: {precision}"))
     found = nmt("translate", run.path, given=TEXT)
     assert found.code == 0 and found.out == expected.out
 
