@@ -372,7 +372,7 @@ def open_run(path: Path, *, device: Device | None = None, weights: SearchWeights
     model = build_model_for(config, tokenizers)
     load_best(folder.checkpoints, model)
     place = resolve_device(config.device if device is None else device)
-    # asked for, whole numbers are for training: what was trained with them is opened on any processor, or GPU
+    # whole numbers are for training alone: what was trained with them is opened on any processor, or GPU
     of_training = config.precision in _WHOLE
     opened = replace(config, precision=Precision.fp32) if of_training else config
     return OpenRun(

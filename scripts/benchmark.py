@@ -331,9 +331,9 @@ def _products_alone(
     steps.append((hidden, vocabulary, 256))
     work, recurrent, operations = [], [], 0
 
-    def add(left: "Tensor", right: "Tensor") -> None:
+    def add(left: "Tensor", right: "Tensor", *, of_gradients: bool = True) -> None:
         nonlocal operations
-        work.append((left, right))
+        work.append((left, right, of_gradients))
         operations += 2 * len(left) * left.shape[1] * len(right)
 
     def tensor(*shape: int) -> "Tensor":
@@ -341,7 +341,7 @@ def _products_alone(
 
     for k, m in whole:
         inputs, weight, gradient = tensor(rows, k), tensor(m, k), tensor(rows, m)
-        add(inputs, weight)
+        add(inputs, weight, of_gradients=False)
         add(gradient, weight.t())
         add(gradient.t(), inputs.t())
     for k, m, part in steps:
@@ -350,8 +350,8 @@ def _products_alone(
         add(tensor(rows, m).t(), tensor(rows, k).t())
 
     def update() -> None:
-        for left, right in work:
-            times_transposed(left, right, rounding=rounding)
+        for left, right, of_gradients in work:
+            times_transposed(left, right, rounding=rounding, of_gradients=of_gradients)
         for weight, inputs, gradients in recurrent:
             factor = Factor(weight, rounding=rounding)
             for t in range(len(inputs)):

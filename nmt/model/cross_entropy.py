@@ -131,7 +131,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if differentiate:
                 # one block's product stays as it is until it is scaled
                 if of_weight is None:
-                    of_weight = outer(turned, block, rounding)
+                    # of whole numbers the targets' own part would have to stay out, as below
+                    of_weight = outer(turned, block, Rounding.none)
                 else:
                     of_weight = of_weight.to(weight.dtype)
                     add_outer(of_weight, turned, block)

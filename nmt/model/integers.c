@@ -70,7 +70,8 @@ static inline void fetch(const void *places, int64_t depth, int half) {
 #define COINS 1024
 static float coins[COINS + SEGMENT + ACROSS];
 
-__attribute__((constructor)) static void lay_out_coins(void) {
+/* to be called once, where the processor is the one that all this is for */
+void lay_out_coins(void) {
     /* of numbers that wrap around at 1 */
     for (int64_t i = 0; i < COINS + SEGMENT + ACROSS; i++) coins[i] = (int32_t)((uint32_t)i * 2654435769u) * 0x1p-32f * 0.999999f;
 }
@@ -531,7 +532,7 @@ void cross_entropy_of_integers(const float *rows, int64_t row, int64_t count, co
             for (int64_t s = 0; s < segments; s++)
                 for (int64_t i = 0; i < height; i += 5)
                     shorten(rows + (top + i) * row + s * SEGMENT, row, 1, least(5, height - i), least(SEGMENT, depth - s * SEGMENT),
-                            lines + (s * LOGITS + i) * line, row_scales + s * LOGITS + i, NULL, 0);
+                            lines + (s * LOGITS + i) * line, row_scales + s * LOGITS + i, NULL, top + i);
             for (int64_t i = 0; i < height * 16; i++) own[i] = -INFINITY;
             int64_t first = thread / 2 * 2, mine = 0;
             int64_t begin = number * first / threads, end = number * least(first + 2, threads) / threads;

@@ -5,7 +5,7 @@ adds up in 32 bits: twice as many at a time as float32, or four times. The numbe
 arXiv:1712.05877v1, eq. 1: r = S (q - Z)) with Z = 0. With W [m, k] and rows x [n, k], both cut into segments g of 512
 places, each with a scale of its own::
 
-    s_jg = size(W_jg) / N,  Q_jk = round(W_jk / s_jg);     r_ig = size(x_ig) / N,  p_ik = round(x_ik / r_ig)
+    s_jg = size(W_jg) / N,  Q_jk = round(W_jk / s_jg);     r_ig = size(x_ig) / N,  p_ik = round(x_ik / r_ig + c_ik)
     x_i . W_j  ~  sum_g r_ig s_jg sum_{k in g} p_ik Q_jk
 
 In 16 bits the size of a segment is its norm, and not its largest element: by Cauchy and Schwarz no sum of products is
@@ -17,14 +17,14 @@ In 8 bits the size is that of the largest element and N = 127; sums are exact an
 wrong by 1e-2 of its size. That is little beside what a batch, or dropout, changes of a gradient, if only it has no
 tendency. What stands beside a much larger number in its segment, as most probabilities of a softmax do, would always be
 rounded to 0; so gradients are rounded up or down as by the flip of a coin that makes their mean right (Gupta et al.
-2015, arXiv:1502.02551v1, sec. 3: stochastic rounding), where the coin is a fixed number of each place. All else is
-rounded to the nearest.
+2015, arXiv:1502.02551v1, sec. 3: stochastic rounding), where the coin, c_ik between -1/2 and 1/2, is a fixed number of
+each place. All else is rounded to the nearest: there c is 0.
 
 All but the factors stays in float32; two factors are held in float16 until they meet, the gradients of logits
 (:data:`HALVES`), which may be far smaller than what they stand beside, and attention's keys and values.
 
 ``integers.c`` has the layout and the products. Each number of a product is a sum in one order, whatever the rows
-beside it and the number of threads.
+beside it, but for the coins, which are those of their number, and whatever the number of threads.
 """
 
 import copy
@@ -210,6 +210,7 @@ def _multiply(
     sums: Tensor | None = None,
 ) -> None:
     found = []
+    assert len({matrix._kind for matrix in matrices}) == 1
     for matrix, result in zip(matrices, results, strict=True):
         place = matrix.place
         assert rows.shape[1] == place.depth and rows.dtype in _ROWS and result.is_contiguous()

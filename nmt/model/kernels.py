@@ -500,7 +500,7 @@ def join_targets(
     of_readouts: Tensor,
     of_weight: Tensor,
 ) -> None:
-    """Add to gradients of readouts and weight the targets' own part, which 16 bits leave apart; see cross_entropy.py.
+    """Add to gradients of readouts and weight the targets' own part, which whole numbers leave apart: cross_entropy.py.
 
     Args:
         targets: [n] ids.

@@ -95,6 +95,8 @@ def library() -> Any | None:
             log.debug("%s is not usable: %s", path, error)
             continue
         if fits:
+            if found.multiplies_integers():
+                found.lay_out_coins()
             return declared
         log.debug("%s was compiled for another processor, or of another source", path)
     log.info(

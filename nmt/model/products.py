@@ -67,7 +67,7 @@ class Arithmetic:
     """How products are computed.
 
     Attributes:
-        rounding: what factors in float32 are rounded to.
+        rounding: what factors in float32 are rounded to; to whole numbers only where gradients are wanted.
         fast: with deferred gradients.
         search_int8: search takes weights of 8 bits where the processor multiplies them.
         int8: that is so here, since this is a search.
@@ -80,6 +80,11 @@ class Arithmetic:
     search_int8: bool = False
     int8: bool = False
     prepared: Layouts | None = None
+
+    @cached_property
+    def without_gradients(self) -> "Arithmetic":
+        """This arithmetic where no gradients are wanted, in which products of whole numbers are in float32."""
+        return self if self.rounding.kinds is None else replace(self, rounding=Rounding.none)
 
 
 # logits that exist at a time, where the best are chosen: on a CPU 8 MiB of float32, which are read again from the cache
@@ -115,8 +120,9 @@ def _in_force(settings: Arithmetic) -> Iterator[None]:
 
 
 def current() -> Arithmetic:
-    """Return the arithmetic in force."""
-    return _ARITHMETIC.get()
+    """Return the arithmetic in force; not to be asked inside autograd functions, where gradients seem not wanted."""
+    found = _ARITHMETIC.get()
+    return found if torch.is_grad_enabled() else found.without_gradients
 
 
 def _has_onednn_linear() -> bool:
@@ -372,17 +378,18 @@ class _Ledger:
 
     def __init__(self, matrix: Tensor, *, rounding: Rounding, transposed: bool) -> None:
         self.matrix = rounded(matrix.detach(), rounding)
-        self.factor = Factor(self.matrix, rounding=rounding)
+        # what gradients meet is its back, whichever way the matrix is multiplied by
+        self.factor = Factor(self.matrix if transposed else self.matrix.mT, rounding=rounding)
         self.rounding = rounding
         self.transposed = transposed
         self.inputs: list[Tensor] = []
         self.gradients: list[Tensor] = []
 
-    def apply(self, rows: Tensor, *, transposed: bool) -> Tensor:
-        """Multiply rows by the matrix or by its transpose, batched where the matrix has three axes."""
+    def apply(self, rows: Tensor, *, back: bool) -> Tensor:
+        """Multiply rows, or gradients of what that gave, batched where the matrix has three axes."""
         if self.matrix.dim() == 3:
-            return torch.bmm(rows, self.matrix.transpose(1, 2) if transposed else self.matrix)
-        return self.factor.times_transposed(rows) if transposed else self.factor.times(rows)
+            return torch.bmm(rows, self.matrix if self.transposed == back else self.matrix.mT)
+        return self.factor.times(rows) if back else self.factor.times_transposed(rows)
 
     def total(self) -> Tensor | None:
         """Sum the outer products of all steps as one product, and forget them."""
@@ -391,10 +398,11 @@ class _Ledger:
         axis = self.matrix.dim() - 2
         inputs, gradients = torch.cat(self.inputs, axis), torch.cat(self.gradients, axis)
         self.inputs, self.gradients = [], []
-        left, right = (gradients, inputs) if self.transposed else (inputs, gradients)
         if self.matrix.dim() == 3:
-            return torch.bmm(left.transpose(1, 2), right)
-        return outer(left.t(), right, self.rounding)
+            left, right = (gradients, inputs) if self.transposed else (inputs, gradients)
+            return torch.bmm(left.mT, right)
+        total = outer(gradients.t(), inputs, self.rounding)
+        return total if self.transposed else total.t()
 
 
 class _Anchor(torch.autograd.Function):
@@ -422,7 +430,7 @@ class _Step(torch.autograd.Function):
         rows = rounded(inputs if batched else _flat(inputs), ledger.rounding)
         ctx.ledger, ctx.shape = ledger, inputs.shape
         ctx.save_for_backward(rows)
-        result = ledger.apply(rows, transposed=ledger.transposed).to(inputs.dtype)
+        result = ledger.apply(rows, back=False).to(inputs.dtype)
         return result if batched else result.view(*inputs.shape[:-1], -1)
 
     @staticmethod
@@ -435,7 +443,7 @@ class _Step(torch.autograd.Function):
         ledger.gradients.append(gradient)
         of_inputs = None
         if ctx.needs_input_grad[0]:
-            of_inputs = ledger.apply(gradient, transposed=not ledger.transposed).to(given.dtype).view(ctx.shape)
+            of_inputs = ledger.apply(gradient, back=True).to(given.dtype).view(ctx.shape)
         return of_inputs, None, None
 
 

@@ -8,7 +8,7 @@
 /* [T, B, D], the elements of D side by side; where `values` is NULL there is nothing */
 typedef struct { float *values; int64_t step, row; } Steps;
 
-/* an LSTM: from rows [fed; h] to gates, and back; in 16 bits maybe to the words too, for which rows are rounded once */
+/* an LSTM: from rows [fed; h] to gates, and back; of whole numbers maybe to the words too, for which rows are rounded once */
 typedef struct {
     Matrix forward, back, words;
     int64_t batch, size, fed;
@@ -18,7 +18,7 @@ typedef struct {
     const int64_t *ends;
 } Layer;
 
-/* attention with a score that is additive where there is a vector, else bilinear; in 16 bits with keys and values in float16 too */
+/* attention with a score that is additive where there is a vector, else bilinear; with whole numbers with keys and values in float16 too */
 typedef struct {
     Matrix forward, back;
     int64_t batch, positions, size, key_size;

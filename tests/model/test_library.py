@@ -47,7 +47,7 @@ def test_a_processor_that_does_not_multiply_integers_has_all_else(looked_for_in)
     subprocess.run(command, check=True)
     found = library.library.__wrapped__()
     assert found is not None and not found.multiplies_integers()
-    assert not hasattr(found, "product_of_bytes") and not hasattr(found, "product_of_shorts")
+    assert not hasattr(found, "product_of_bytes") and not hasattr(found, "products_of_integers")
     assert found.compare_float
 
 

@@ -83,11 +83,14 @@ def test_equals_its_steps(variant, names, rounding, calls, monkeypatch):
         expected = compared(model, batch, names)
     assert not calls
     # other sums: what lies in the middle of two whole numbers is rounded to the other one
-    near = 2e-2 if rounding is Rounding.int8 else 1e-3 if halves else 1e-5
+    near = (2e-2 if rounding is Rounding.int8 else 1e-3) if halves else 1e-5
     assert_same(found[0], expected[0], near)
     assert found[1].keys() == expected[1].keys()
     for name, gradient in found[1].items():
-        assert (gradient - expected[1][name]).norm() <= max(2 * near, 1e-4) * expected[1][name].norm() + 1e-6, name
+        # words' gradients are those of rows of a step here, of rows of all steps there, which have other coins
+        coins = rounding is Rounding.int8 and name.startswith(("source_embedding", "target_embedding", "encoder"))
+        least = 4e-2 if coins else max(2 * near, 1e-4)
+        assert (gradient - expected[1][name]).norm() <= least * expected[1][name].norm() + 1e-6, name
 
 
 @pytest.mark.parametrize("variational", [False, True])
