@@ -271,29 +271,21 @@ void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const floa
             float *hidden = hiddens + i * size, *new = news + i * size;
             if (in_place) given = (const float *)inputs->terms[0].values + i * inputs->terms[0].stride;
             else if (inputs->count) NAMED(add_up, LOW)(inputs, i, 4 * size, sum);
-            if (gates) {
-                float *gate = gates + i * 4 * size, *squashed = squasheds + i * size;
-#pragma omp simd
-                for (int64_t j = 0; j < size; j++) {
-                    float entering = sigmoid(given[j] + added[j] + FROM(product[j]));
-                    float kept = sigmoid(given[size + j] + added[size + j] + FROM(product[size + j]));
-                    float shown = sigmoid(given[2 * size + j] + added[2 * size + j] + FROM(product[2 * size + j]));
-                    float candidate = tangent(given[3 * size + j] + added[3 * size + j] + FROM(product[3 * size + j]));
-                    gate[j] = entering, gate[size + j] = kept, gate[2 * size + j] = shown, gate[3 * size + j] = candidate;
-                    new[j] = kept * cell[j] + entering * candidate;
-                    squashed[j] = tangent(new[j]);
-                    hidden[j] = shown * squashed[j];
+            float *gate = gates ? gates + i * 4 * size : NULL, *squashed = gates ? squasheds + i * size : NULL;
+            ALL_AT_ONCE
+            for (int64_t j = 0; j < size; j += AT_ONCE) {
+                Left left = left_of(size - j);
+                Numbers sums[4];
+                for (int64_t n = 0; n < 4; n++)
+                    sums[n] = get_float(given + n * size + j, left) + get_float(added + n * size + j, left) +
+                              NAMED(get, LOW)(product + n * size + j, left);
+                Numbers entering = sigmoid(sums[0]), kept = sigmoid(sums[1]), shown = sigmoid(sums[2]), candidate = tangent(sums[3]);
+                Numbers both = kept * get_float(cell + j, left) + entering * candidate, seen = tangent(both);
+                if (gate) {
+                    put(gate + j, left, entering), put(gate + size + j, left, kept), put(gate + 2 * size + j, left, shown);
+                    put(gate + 3 * size + j, left, candidate), put(squashed + j, left, seen);
                 }
-            } else {
-#pragma omp simd
-                for (int64_t j = 0; j < size; j++) {
-                    float entering = sigmoid(given[j] + added[j] + FROM(product[j]));
-                    float kept = sigmoid(given[size + j] + added[size + j] + FROM(product[size + j]));
-                    float shown = sigmoid(given[2 * size + j] + added[2 * size + j] + FROM(product[2 * size + j]));
-                    float candidate = tangent(given[3 * size + j] + added[3 * size + j] + FROM(product[3 * size + j]));
-                    new[j] = kept * cell[j] + entering * candidate;
-                    hidden[j] = shown * tangent(new[j]);
-                }
+                put(new + j, left, both), put(hidden + j, left, shown * seen);
             }
             NAMED(write_low, LOW)(hidden, size, lows, lows_stride, i);
             NAMED(write_low, LOW)(hidden, size, others, others_stride, i);
@@ -339,8 +331,9 @@ void NAMED(squash, LOW)(const LOW *products, const float *masks, int64_t masks_s
     for (int64_t i = 0; i < rows; i++) {
         const LOW *product = products + i * size;
         float *plain = plains + i * size, *output = outputs + i * size;
-#pragma omp simd
-        for (int64_t j = 0; j < size; j++) plain[j] = tangent(FROM(product[j]));
+        ALL_AT_ONCE
+        for (int64_t j = 0; j < size; j += AT_ONCE)
+            put(plain + j, left_of(size - j), tangent(NAMED(get, LOW)(product + j, left_of(size - j))));
         if (masks) {
             const float *mask = masks + i * masks_stride;
 #pragma omp simd
@@ -430,10 +423,13 @@ void NAMED(additive, LOW)(const LOW *products, const float *keys, const float *v
         const LOW *product = products + i * size;
         for (int64_t j = 0; j < positions; j++) {
             const float *key = keys + (i / asked * positions + j) * size;
-            float score = 0;
-#pragma omp simd reduction(+ : score)
-            for (int64_t k = 0; k < size; k++) score += vector[k] * tangent(FROM(product[k]) + key[k]);
-            scores[i * positions + j] = score;
+            Numbers score = {0};
+            ADD_UP(score)
+            for (int64_t k = 0; k < size; k += AT_ONCE) {
+                Left left = left_of(size - k);
+                score += get_float(vector + k, left) * tangent(NAMED(get, LOW)(product + k, left) + get_float(key + k, left));
+            }
+            scores[i * positions + j] = sum_of(score);
         }
     }
 }
@@ -457,13 +453,14 @@ void NAMED(additive_back, LOW)(const LOW *products, const float *keys, const flo
                 if (of_score == 0) continue;
                 const float *key = keys + (i * positions + j) * size;
                 float *of_key = of_keys + (i * positions + j) * size;
-#pragma omp simd
-                for (int64_t k = 0; k < size; k++) {
-                    float squashed = tangent(FROM(product[k]) + key[k]);
-                    float gradient = of_score * vector[k] * (1 - squashed * squashed);
-                    own[k] += of_score * squashed;
-                    of_key[k] += gradient;
-                    total[k] += gradient;
+                ALL_AT_ONCE
+                for (int64_t k = 0; k < size; k += AT_ONCE) {
+                    Left left = left_of(size - k);
+                    Numbers squashed = tangent(NAMED(get, LOW)(product + k, left) + get_float(key + k, left));
+                    Numbers gradient = of_score * get_float(vector + k, left) * (1.0f - squashed * squashed);
+                    put(own + k, left, get_float(own + k, left) + of_score * squashed);
+                    put(of_key + k, left, get_float(of_key + k, left) + gradient);
+                    put(total + k, left, get_float(total + k, left) + gradient);
                 }
             }
             NAMED(write_low, LOW)(total, size, of_products, size, i);

@@ -53,9 +53,6 @@ static inline float exponential(float given) {
     return given == given ? result : given;
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-static inline float tangent(float x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
-
 /* vectors that are added up row by row: each of float32 where wide, else of the low type */
 typedef struct {
     int64_t count;
@@ -148,6 +145,39 @@ static inline __m512 powers(__m512 x) {
     return _mm512_scalef_ps(_mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9999992506e-1f)), x);
 }
 
+/* 1 / (1 + 2^x) of 16 numbers, to 1e-7 of its value; from 2^60 on that of 2^60, which is next to nothing. Two multiplications bring
+ * the processor's first guess at a quotient to that, a quarter of the time of a division. */
+static inline __m512 over_1_and_power(__m512 x) {
+    __m512 one = _mm512_set1_ps(1.0f), bounded = _mm512_min_ps(_mm512_set1_ps(60.0f), _mm512_max_ps(_mm512_set1_ps(-125.0f), x));
+    /* 2^r with |r| <= 1/2 by a polynomial, which is 1 at 0 */
+    __m512 r = _mm512_reduce_ps(bounded, _MM_FROUND_TO_NEAREST_INT);
+    __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(1.5353362e-4f), r, _mm512_set1_ps(1.3398874e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.6184369e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5503324e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022648e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718e-1f));
+    p = _mm512_fmadd_ps(p, r, one);
+    __m512 sum = _mm512_add_ps(one, _mm512_scalef_ps(p, _mm512_sub_ps(bounded, r)));
+    __m512 guess = _mm512_rcp14_ps(sum);
+    return _mm512_fmadd_ps(guess, _mm512_fnmadd_ps(sum, guess, one), guess);
+}
+
+/* as many numbers as are gone through at once, of which so many are left */
+#define AT_ONCE 16
+typedef __m512 Numbers;
+typedef __mmask16 Left;
+static inline Left left_of(int64_t count) { return first_of(count); }
+static inline Numbers get_float(const float *from, Left left) { return _mm512_maskz_loadu_ps(left, from); }
+static inline Numbers get_bfloat16(const bfloat16 *from, Left left) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(left, from)), 16));
+}
+static inline void put(float *to, Left left, Numbers x) { _mm512_mask_storeu_ps(to, left, x); }
+static inline float sum_of(Numbers x) { return _mm512_reduce_add_ps(x); }
+static inline Numbers sigmoid(Numbers x) { return over_1_and_power(x * -LOG2E); }
+static inline Numbers tangent(Numbers x) { return 2.0f * over_1_and_power(x * (-2.0f * LOG2E)) - 1.0f; }
+#define ALL_AT_ONCE
+#define ADD_UP(sum)
+
 /* 16 vectors of 16 elements of 32 bits turned, `stride` elements apart */
 __attribute__((unused)) static ALONE void turn(const __m512i *given, void *at, int64_t stride) {
     __m512i r[16], t[16];
@@ -174,6 +204,23 @@ __attribute__((unused)) static ALONE void turn(const __m512i *given, void *at, i
         _mm512_storeu_si512(into + (12 + i) * stride, _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd));
     }
 }
+
+#else
+
+/* one at a time, and the compiler makes of it what it can */
+#define AT_ONCE 1
+typedef float Numbers;
+typedef int64_t Left;
+static inline Left left_of(int64_t count) { return count; }
+static inline Numbers get_float(const float *from, Left left) { return *from; }
+static inline Numbers get_bfloat16(const bfloat16 *from, Left left) { return from_bfloat16(*from); }
+static inline void put(float *to, Left left, Numbers x) { *to = x; }
+static inline float sum_of(Numbers x) { return x; }
+static inline Numbers sigmoid(Numbers x) { return 1.0f / (1.0f + exponential(-x)); }
+static inline Numbers tangent(Numbers x) { return 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f; }
+#define ALL_AT_ONCE _Pragma("omp simd")
+#define PRAGMA(text) _Pragma(#text)
+#define ADD_UP(sum) PRAGMA(omp simd reduction(+ : sum))
 
 #endif
 
