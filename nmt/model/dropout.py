@@ -104,16 +104,23 @@ def _random_bits(shape: Sequence[int]) -> Tensor:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, threshold: int, scale: float) -> Tensor:
+        ctx.first = 1 if steps_first(vectors) else 0
+        vectors = vectors.transpose(0, ctx.first)
         bits = _random_bits(vectors.shape)
         ctx.save_for_backward(bits)
         ctx.given = threshold, scale
-        return drop(vectors, bits, threshold, scale)
+        return drop(vectors, bits, threshold, scale).transpose(0, ctx.first)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        # of sentences first where the vectors had positions first, for which there is no function in C
-        return drop(gradients[0].contiguous(), *ctx.saved_tensors, *ctx.given), None, None
+        gradient = gradients[0].transpose(0, ctx.first).contiguous()
+        return drop(gradient, *ctx.saved_tensors, *ctx.given).transpose(0, ctx.first), None, None
+
+
+def steps_first(sequence: Tensor) -> bool:
+    """Say whether [B, T, D] lies in memory as [T, B, D]."""
+    return sequence.dim() == 3 and not sequence.is_contiguous() and sequence.transpose(0, 1).is_contiguous()
 
 
 def drop_words(tokens: Tensor, rate: float, *, unknown: int, special: int) -> Tensor:

@@ -47,14 +47,14 @@ class Embedding(nn.Module):
         self.special = special
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map ids [B, T] to vectors [B, T, E]."""
+        """Map ids [B, T] to vectors [B, T, E], which lie in memory step by step, as recurrences read them."""
         if self.training:
             tokens = drop_words(tokens, self.word_dropout, unknown=self.unknown, special=self.special)
-        return self.dropout(_look_up(tokens, self.weight))
+        return self.dropout(_look_up(tokens.t(), self.weight).transpose(0, 1))
 
 
 def _look_up(tokens: Tensor, weight: Tensor) -> Tensor:
-    """Return the rows of ids [B, T]; on a CPU with a gradient that all threads add up."""
+    """Return the rows of ids; on a CPU with a gradient that all threads add up."""
     if current().fast and weight.device.type == "cpu" and torch.is_grad_enabled():
         return _LookUp.apply(tokens, weight)
     return functional.embedding(tokens, weight)

@@ -22,6 +22,18 @@ def test_rate_and_scale(rate, variational):
     assert dropped.mean().item() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("steps_first", [True, False])
+def test_gradients_are_dropped_where_vectors_were(steps_first):
+    """Also of vectors that lie in memory step by step, which the results do too, whichever way gradients lie."""
+    vectors = torch.ones(B, T, D).requires_grad_()
+    laid = vectors.transpose(0, 1).contiguous().transpose(0, 1) if steps_first else vectors
+    dropped = dropout(laid, 0.5)
+    assert dropped.stride() == laid.stride() and 0.4 < (dropped == 0).float().mean() < 0.6
+    for gradient in (torch.randn(B, T, D), torch.randn(T, B, D).transpose(0, 1)):
+        (found,) = torch.autograd.grad(dropped, vectors, gradient, retain_graph=True)
+        assert torch.equal(found, dropped.detach() * gradient)
+
+
 @pytest.mark.parametrize("variational", [True, False])
 def test_nothing_is_dropped_outside_training_or_at_rate_zero(variational):
     vectors = torch.randn(B, T, D)

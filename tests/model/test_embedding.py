@@ -14,6 +14,8 @@ def test_rows_of_the_matrix():
     embedding = make()
     tokens = torch.tensor([[4, 16, 0], [5, 5, 2]])
     assert torch.equal(embedding(tokens), embedding.weight[tokens])
+    # as recurrences read them
+    assert embedding(tokens).transpose(0, 1).is_contiguous()
     assert embedding.weight.abs().max() <= 0.1
 
 

@@ -38,6 +38,17 @@ def test_rows_go_back_to_their_places(places):
     assert torch.equal(found.take(torch.stack([values] * 2, -1)), torch.stack([taken] * 2, -1))
 
 
+def test_what_lies_step_by_step_has_the_same_rows(places):
+    values = torch.randn(3, 4, 5, requires_grad=True)
+    found = []
+    for laid in (values, values.transpose(0, 1).contiguous().transpose(0, 1)):
+        taken = Rows.of(MASK).take(laid)
+        (gradient,) = torch.autograd.grad((taken * torch.arange(1.0, len(taken) + 1).unsqueeze(1)).sum(), values)
+        found.append((taken, gradient))
+    assert len(found[0][0]) == (5 if places == "cpu" else 12)
+    assert all(map(torch.equal, *found))
+
+
 def test_what_stands_on_padding_has_no_gradient(places):
     found, values = Rows.of(MASK), torch.zeros(3, 4, requires_grad=True)
     # a logarithm whose own gradient is infinite on padding would make 0 times infinity

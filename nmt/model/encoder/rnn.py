@@ -97,13 +97,14 @@ def _reversal(lengths: Tensor, size: int) -> Tensor:
 
 
 def _reorder(sequence: Tensor, positions: Tensor) -> Tensor:
-    """Take [B, S, D] in the order of ``positions`` [B, S], an order that undoes itself."""
-    first = torch.arange(len(positions), device=positions.device).unsqueeze(1) * positions.shape[1]
-    return _Exchange.apply(sequence, (positions + first).flatten())
+    """Take [B, S, D] in the order of ``positions`` [B, S], one that undoes itself; what is taken lies step by step."""
+    sentences = torch.arange(len(positions), device=positions.device)
+    order = (positions.t() * len(positions) + sentences).flatten()
+    return _Exchange.apply(sequence.transpose(0, 1), order).transpose(0, 1)
 
 
 class _Exchange(torch.autograd.Function):
-    """Rows of [B, S, D] in an order [B * S] that undoes itself, so that the gradient is reordered likewise."""
+    """Rows of [S, B, D] in an order [S * B] that undoes itself, so that the gradient is reordered likewise."""
 
     @staticmethod
     def forward(ctx: Any, sequence: Tensor, order: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
 """The places where a loss is computed, as rows."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from nmt.model.dropout import steps_first
 
 # devices on which looking at a tensor's values costs nothing
 _WITHOUT_WAITING = ("cpu",)
@@ -39,8 +42,19 @@ class Rows:
 
     def take(self, values: Tensor) -> Tensor:
         """Return the rows of values: [A, B, ..] -> [n, ..]."""
-        flat = values.flatten(0, 1)
-        return flat if self.indices is None else flat.index_select(0, self.indices)
+        if self.indices is None:
+            return values.flatten(0, 1)
+        if steps_first(values):
+            # as they lie: to put them in another order first would take as long again
+            return values.transpose(0, 1).flatten(0, 1).index_select(0, self._by_step)
+        return values.flatten(0, 1).index_select(0, self.indices)
+
+    @cached_property
+    def _by_step(self) -> Tensor:
+        """[n], the same places in the transpose of the mask."""
+        assert self.indices is not None
+        rows, columns = self.mask.shape
+        return self.indices % columns * rows + self.indices // columns
 
     def spread(self, values: Tensor, otherwise: float = 0.0) -> Tensor:
         """Put values [n] back to their places [A, B], with ``otherwise`` where the mask is False."""
