@@ -66,7 +66,8 @@ static inline void fetch(const void *places, int64_t depth, int half) {
 
 /* Gradients are rounded up or down by the flip of a coin, as it were, so that on average nothing is lost: rounded to the nearest, all
  * that is small beside its segment's largest would be. The coin is not flipped but read from here, at a place that depends on the
- * element: each number, plus 0.618.. over and over, less its whole part, falls evenly between -0.5 and 0.5. */
+ * element: multiples of the golden ratio, less the nearest whole number, fall evenly between -0.5 and 0.5 (Knuth, The Art of Computer
+ * Programming 3, 6.4: hashing by 2^32 over that ratio, which is 2654435769). */
 #define COINS 1024
 static float coins[COINS + SEGMENT + ACROSS];
 
@@ -79,7 +80,9 @@ void lay_out_coins(void) {
 /* those of line, or place, i of others that lie side by side */
 static inline const float *coins_of(int64_t i) { return coins + i * 619 % COINS; }
 
-static inline __m512i whole(__m512 values, __m512 factor, __m512 coin) { return _mm512_cvtps_epi32(_mm512_fmadd_ps(values, factor, coin)); }
+static inline __m512i whole(__m512 values, __m512 factor, __m512 coin) {
+    return _mm512_cvtps_epi32(_mm512_fmadd_ps(values, factor, coin));
+}
 
 /* up to 32 places of a line, from the first on, or 64 in bytes, as 16 words */
 static inline __m512i narrowed(const void *places, int64_t first, int64_t depth, __m512 factor, const float *coin, int half,

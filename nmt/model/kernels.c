@@ -262,6 +262,8 @@ void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const floa
     {
         /* what is not given is 0 */
         float *sum = malloc(4 * size * sizeof(float)), *zeros = calloc(4 * size, sizeof(float));
+        /* gates and tanh(c), where search does not ask for them: a loop without a question is vectorised everywhere */
+        float *unasked = gates ? NULL : malloc(5 * size * sizeof(float));
         const float *added = bias ? bias : zeros;
         int in_place = inputs->count == 1 && inputs->terms[0].wide;
 #pragma omp for schedule(static)
@@ -271,26 +273,23 @@ void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const floa
             float *hidden = hiddens + i * size, *new = news + i * size;
             if (in_place) given = (const float *)inputs->terms[0].values + i * inputs->terms[0].stride;
             else if (inputs->count) NAMED(add_up, LOW)(inputs, i, 4 * size, sum);
-            float *gate = gates ? gates + i * 4 * size : NULL, *squashed = gates ? squasheds + i * size : NULL;
+            float *gate = gates ? gates + i * 4 * size : unasked, *squashed = gates ? squasheds + i * size : unasked + 4 * size;
             ALL_AT_ONCE
             for (int64_t j = 0; j < size; j += AT_ONCE) {
                 Left left = left_of(size - j);
-                Numbers sums[4];
-                for (int64_t n = 0; n < 4; n++)
-                    sums[n] = get_float(given + n * size + j, left) + get_float(added + n * size + j, left) +
-                              NAMED(get, LOW)(product + n * size + j, left);
-                Numbers entering = sigmoid(sums[0]), kept = sigmoid(sums[1]), shown = sigmoid(sums[2]), candidate = tangent(sums[3]);
+#define SUM(gate) (get_float(given + gate * size + j, left) + get_float(added + gate * size + j, left) + \
+                   NAMED(get, LOW)(product + gate * size + j, left))
+                Numbers entering = sigmoid(SUM(0)), kept = sigmoid(SUM(1)), shown = sigmoid(SUM(2)), candidate = tangent(SUM(3));
+#undef SUM
                 Numbers both = kept * get_float(cell + j, left) + entering * candidate, seen = tangent(both);
-                if (gate) {
-                    put(gate + j, left, entering), put(gate + size + j, left, kept), put(gate + 2 * size + j, left, shown);
-                    put(gate + 3 * size + j, left, candidate), put(squashed + j, left, seen);
-                }
+                put(gate + j, left, entering), put(gate + size + j, left, kept), put(gate + 2 * size + j, left, shown);
+                put(gate + 3 * size + j, left, candidate), put(squashed + j, left, seen);
                 put(new + j, left, both), put(hidden + j, left, shown * seen);
             }
             NAMED(write_low, LOW)(hidden, size, lows, lows_stride, i);
             NAMED(write_low, LOW)(hidden, size, others, others_stride, i);
         }
-        free(sum), free(zeros);
+        free(sum), free(zeros), free(unasked);
     }
 }
 

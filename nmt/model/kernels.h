@@ -145,8 +145,8 @@ static inline __m512 powers(__m512 x) {
     return _mm512_scalef_ps(_mm512_fmadd_ps(p, r, _mm512_set1_ps(9.9999992506e-1f)), x);
 }
 
-/* 1 / (1 + 2^x) of 16 numbers, to 1e-7 of its value; from 2^60 on that of 2^60, which is next to nothing. Two multiplications bring
- * the processor's first guess at a quotient to that, a quarter of the time of a division. */
+/* 1 / (1 + 2^x) of 16 numbers, to 1e-7 of its value; from 2^60 on that of 2^60, which is next to nothing. A step of
+ * Newton's, y (2 - x y) for 1 / x, brings the processor's first guess to that, in a quarter of the time of a division. */
 static inline __m512 over_1_and_power(__m512 x) {
     __m512 one = _mm512_set1_ps(1.0f), bounded = _mm512_min_ps(_mm512_set1_ps(60.0f), _mm512_max_ps(_mm512_set1_ps(-125.0f), x));
     /* 2^r with |r| <= 1/2 by a polynomial, which is 1 at 0 */

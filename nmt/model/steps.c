@@ -18,7 +18,8 @@ typedef struct {
     const int64_t *ends;
 } Layer;
 
-/* attention with a score that is additive where there is a vector, else bilinear; with whole numbers with keys and values in float16 too */
+/* attention with a score that is additive where there is a vector, else bilinear; of whole numbers keys and values are in float16
+ * too */
 typedef struct {
     Matrix forward, back;
     int64_t batch, positions, size, key_size;

@@ -1,13 +1,15 @@
 """The functions in C are used where they are of the sources beside them, and of this processor."""
 
+import ctypes
 import shutil
 import subprocess
 import zlib
 from pathlib import Path
 
 import pytest
+import torch
 
-from nmt.model import library
+from nmt.model import kernels, library
 
 pytestmark = pytest.mark.skipif(library.library() is None, reason="the functions in C are not compiled here")
 
@@ -49,6 +51,35 @@ def test_a_processor_that_does_not_multiply_integers_has_all_else(looked_for_in)
     assert found is not None and not found.multiplies_integers()
     assert not hasattr(found, "product_of_bytes") and not hasattr(found, "products_of_integers")
     assert found.compare_float
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+@pytest.mark.parametrize("with_gates", [True, False])
+def test_without_vectors_of_16_it_computes_the_same(looked_for_in, monkeypatch, with_gates):
+    """Compiled for the least of processors, where the loops are of single numbers, as the compiler makes them."""
+    path = looked_for_in / "least.so"
+    sources = [looked_for_in / name for name in library.SOURCES[1:]]
+    options = ["-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-DCHECKSUM=0"]
+    subprocess.run(["gcc", "-shared", "-fPIC", *options, *sources, "-o", path], check=True)
+    least = library._declared(ctypes.CDLL(str(path)))
+    found = []
+    for native in (library.library(), least):
+        monkeypatch.setattr(kernels, "library", lambda native=native: native)
+        torch.manual_seed(1)
+        products, inputs, bias, cell = (torch.randn(*shape) for shape in ((3, 4 * 37), (3, 4 * 37), (4 * 37,), (3, 37)))
+        hidden, new, squashed, plain, output = (torch.zeros(3, 37) for _ in range(5))
+        gates = torch.zeros(3, 4 * 37)
+        kept = {"gates": gates, "squashed": squashed} if with_gates else {}
+        kernels.lstm_forward(products, cell, hidden, new, inputs=inputs, bias=bias, **kept)
+        kernels.squash(products[:, :37].contiguous(), None, plain, output, None)
+        keys, vector, of_vector = torch.randn(3, 5, 37), torch.randn(37), torch.zeros(37)
+        scores = kernels.additive(hidden, keys, vector)
+        of_keys, of_products = torch.zeros(3, 5, 37), torch.zeros(3, 37)
+        kernels.additive_back(hidden, keys, vector, torch.randn(3, 5), of_keys, of_products, of_vector)
+        found.append([hidden, new, gates, squashed, plain, output, scores, of_keys, of_products, of_vector])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=2e-6)
+    assert found[0][0].any() and found[0][2].any() == with_gates
 
 
 def test_what_is_no_library_is_not_used(looked_for_in):

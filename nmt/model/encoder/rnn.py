@@ -79,7 +79,7 @@ class RecurrentEncoder(Encoder):
         self, cells: nn.ModuleList, states: Tensor, lengths: Tensor, reversal: Tensor
     ) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Return the layer's outputs [B, S, M] and each direction's final state parts [B, H]."""
-        orders = [states, _reorder(states, reversal)][: len(cells)]
+        orders = [states] if len(cells) == 1 else [states, _reorder(states, reversal)]
         inputs = [order.transpose(0, 1) for order in orders]
         first = [cell.zero_state(states, len(lengths)) for cell in cells]  # pyright: ignore
         # both directions end at position length - 1 of their own reading order
