@@ -1,29 +1,31 @@
 """A matrix in 8 bits an element, for the products of search.
 
 Search multiplies few rows by large matrices that never change, and what it wants is an order of hypotheses. Processors
-with AVX-512 VNNI multiply bytes four times as fast as float32, and a matrix of bytes passes through the cache in a
-quarter of the time. The numbers are affine (Jacob et al. 2018, arXiv:1712.05877v1, eq. 1: r = S (q - Z)) with Z = 0.
-With W [m, k] and rows x [n, k]::
+with AVX-512 VNNI multiply bytes four times as fast as float32, those with AMX many times so, and a matrix of bytes
+passes through the cache in a quarter of the time. The numbers are those of ``integers.py``: with W [m, k] and rows x
+[n, k], both cut into segments g, of 512 places or less, and each segment with a scale of its own::
 
-    s_j = max_k |W_jk| / 127,  Q_jk = round(W_jk / s_j);     r_i = max_k |x_ik| / 127,  p_ik = round(x_ik / r_i)
-    x_i . W_j  ~  r_i s_j sum_k p_ik Q_jk
+    s_jg = max_k |W_jk| / 127,  Q_jk = round(W_jk / s_jg);     r_ig = max_k |x_ik| / 127,  p_ik = round(x_ik / r_ig)
+    x_i . W_j  ~  sum_g r_ig s_jg sum_{k in g} p_ik Q_jk
 
-The sums are exact in 32 bits. Each matrix row has a scale, and so has each part of each of the other rows (a word's
-embedding is ten times smaller than the state beside it), found anew at every step, so that nothing needs calibration.
-``eight_bit.c`` has the layout and the products.
+The sums of segments are exact in 32 bits. Rows come in parts, each of which begins a segment (a word's embedding is ten
+times smaller than the state beside it), and their scales are found anew at every step, so that nothing needs
+calibration. ``eight_bit.c`` has what is made of the products.
 """
 
+import ctypes
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nmt.model.integers import IntegerMatrix, Kind
 from nmt.model.library import compiled, in_rows, multiplies_integers, side_by_side
 
-# columns of a panel, elements that are multiplied at once, parts of rows; as in eight_bit.c
-_PANEL, _QUAD, _PARTS = 64, 4, 4
+# columns that are made at a time, parts of rows; as in eight_bit.c
+_PANEL, _PARTS = 64, 4
 _GATES = 4
 
 
@@ -40,7 +42,7 @@ def serves(matrix: Tensor, *, of_gates: bool = False) -> bool:
 
 @final
 class ByteMatrix:
-    """A matrix [m, k] in bytes.
+    """A matrix [m, k] in bytes, laid out when it is known how wide the parts of rows are; it must not change before.
 
     Args:
         matrix: W.
@@ -49,50 +51,45 @@ class ByteMatrix:
     """
 
     def __init__(self, matrix: Tensor, bias: Tensor | None = None, *, of_gates: bool = False) -> None:
-        self.columns, inner = matrix.shape
-        self.inner = inner
-        panels = -(-self.columns // _PANEL)
+        self.columns, self.inner = matrix.shape
         bias = matrix.new_zeros(self.columns) if bias is None else bias
-        beyond = panels * _PANEL - self.columns
+        beyond = -self.columns % _PANEL
         self.bias = _by_units(bias) if of_gates else functional.pad(bias, (0, beyond), value=float("-inf"))
-        self.panels = torch.empty(panels, -(-inner // _QUAD), _PANEL, _QUAD, dtype=torch.uint8)
-        self.scales = torch.empty(panels * _PANEL)
-        self._native, rows = compiled(), matrix.contiguous()
-        sizes = rows.stride(0), *rows.shape, _QUAD * self.panels.shape[1], of_gates
-        self._native.lay_out_bytes(rows.data_ptr(), *sizes, self.panels.data_ptr(), self.scales.data_ptr())
+        self._matrix, self._of_gates = matrix, of_gates
+        self._laid_out: dict[tuple[int, ...], IntegerMatrix] = {}
 
     def product(self, parts: Sequence[Tensor]) -> Tensor:
         """Return rows @ W^T [n, m], without bias, for rows given as parts that stand side by side, [n, k] together."""
-        parts = self._accepted(parts)
-        results = parts[0].new_empty(parts[0].shape[0], self.columns)
-        given = self.panels.data_ptr(), self.scales.data_ptr(), _QUAD * self.panels.shape[1], self.columns
-        self._native.product_of_bytes(side_by_side(parts), len(results), *given, results.data_ptr())
+        parts, place = self._meet(parts)
+        results = parts[0].new_empty(len(parts[0]), self.columns)
+        compiled().product_of_bytes(side_by_side(parts), len(results), place, results.data_ptr())
         return results
 
     def lstm(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
         """Write h', c' [n, H] of an LSTM with pre-activations rows @ W^T + b, and c."""
-        parts, cell = self._accepted(parts), cell.contiguous()
-        given = (each.data_ptr() for each in (self.panels, self.scales, self.bias))
-        results = (each.data_ptr() for each in (cell, hidden, new))
-        sizes = _QUAD * self.panels.shape[1], cell.shape[1]
-        self._native.lstm_of_bytes(side_by_side(parts), len(cell), *given, *sizes, *results)
+        parts, place = self._meet(parts)
+        cell = cell.contiguous()
+        given = (each.data_ptr() for each in (self.bias, cell, hidden, new))
+        compiled().lstm_of_bytes(side_by_side(parts), len(cell), place, *given)
 
     def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best of softmax(rows @ W^T + b) as :func:`nmt.model.kernels.choose` does."""
-        parts = self._accepted([rows])
+        parts, place = self._meet([rows])
         best, pieces = self.bias.new_empty(len(rows), count), never.new_empty(len(rows), count)
-        given = (each.data_ptr() for each in (self.panels, self.scales, self.bias))
-        sizes = _QUAD * self.panels.shape[1], self.columns, never.data_ptr(), len(never), count
-        self._native.choose_of_bytes(side_by_side(parts), len(rows), *given, *sizes, best.data_ptr(), pieces.data_ptr())
+        given = self.bias.data_ptr(), never.data_ptr(), len(never), count, best.data_ptr(), pieces.data_ptr()
+        compiled().choose_of_bytes(side_by_side(parts), len(rows), place, *given)
         return best, pieces
 
-    def _accepted(self, parts: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return parts as ``eight_bit.c`` takes them; they may share a scale then."""
-        widths, rows = [part.shape[1] for part in parts], [part.shape[0] for part in parts]
-        assert sum(widths) == self.inner and rows.count(rows[0]) == len(rows)
-        if len(parts) <= _PARTS and not any(width % _QUAD for width in widths[:-1]):
-            return [in_rows(part) for part in parts]
-        return [in_rows(torch.cat(list(parts), 1))]
+    def _meet(self, parts: Sequence[Tensor]) -> tuple[Sequence[Tensor], Any]:
+        """Return parts as ``eight_bit.c`` takes them, and where the matrix is that was laid out for them."""
+        rows = [part.shape[0] for part in parts]
+        assert sum(part.shape[1] for part in parts) == self.inner and rows.count(rows[0]) == len(rows)
+        parts = [in_rows(part) for part in (parts if len(parts) <= _PARTS else [torch.cat(list(parts), 1)])]
+        widths = tuple(part.shape[1] for part in parts)
+        if widths not in self._laid_out:
+            matrix = _by_units(self._matrix) if self._of_gates else self._matrix
+            self._laid_out[widths] = IntegerMatrix.of_parts(matrix.split(widths, 1), Kind.bytes)
+        return parts, ctypes.byref(self._laid_out[widths].place)
 
 
 def _by_units(gates: Tensor) -> Tensor:

@@ -6,19 +6,24 @@
  * columns stays in 28 registers: it reads little for each product, and few instructions do anything but multiply: six in 34.
  *
  * Bytes without a sign are multiplied by bytes with one, so that 128 is added to those of panels. What that adds to a product, 128
- * times the sum of the other factor's, is taken away again: with that a line's sums begin, which stands behind its last word. */
+ * times the sum of the other factor's, is taken away again: with that a line's sums begin, which stands behind its last word.
+ *
+ * Processors with AMX have registers of 16 lines by 16 words, which they multiply by 16 words by 16 columns at once: eight times as
+ * many bytes in a cycle. Lines and panels lie so anyway. The sums are whole numbers, and so the same. */
 
 #include "kernels.h"
 
 #ifdef __AVX512VNNI__
 
-/* columns of a panel */
-#define WIDTH 32
-/* places of a segment */
-#define SEGMENT 512
-/* from the words of a line's segment to those of the next line's */
+/* instructions that multiply tiles of bytes (AMX), and a system that is asked for the registers as below */
+#if defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__linux__)
+#define IN_TILES
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+/* from the words of a line's segment to those of the next line's, where they have 16 bits */
 #define SHORT_LINE (SEGMENT / 2)
-#define BYTE_LINE (SEGMENT / 4 + 16)
 /* rows of a tile */
 #define ROWS 14
 /* up to so many rows are shared by the threads, each of which takes some of the columns */
@@ -32,7 +37,6 @@
 /* so many reads ahead, of lines across memory, a place is fetched */
 #define AHEAD 16
 
-static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 /* Whether bytes are meant is known when compiled wherever it decides how a number is read or written. */
 static inline int64_t places_of(int64_t bytes) { return bytes ? 4 : 2; }
 static inline int64_t line_of(int64_t bytes) { return bytes ? BYTE_LINE : SHORT_LINE; }
@@ -54,7 +58,7 @@ static inline float factor_of(float size, int bytes) {
 static inline const void *from_place(const void *numbers, int64_t place, int half) {
     return (const char *)numbers + place * (half ? sizeof(uint16_t) : sizeof(float));
 }
-static inline __m512 read(const void *numbers, int64_t place, __mmask16 within, int half) {
+static inline __m512 load(const void *numbers, int64_t place, __mmask16 within, int half) {
     const void *here = from_place(numbers, place, half);
     return half ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(within, here)) : _mm512_maskz_loadu_ps(within, here);
 }
@@ -71,8 +75,7 @@ static inline void fetch(const void *places, int64_t depth, int half) {
 #define COINS 1024
 static float coins[COINS + SEGMENT + ACROSS];
 
-/* to be called once, where the processor is the one that all this is for */
-void lay_out_coins(void) {
+static void lay_out_coins(void) {
     /* of numbers that wrap around at 1 */
     for (int64_t i = 0; i < COINS + SEGMENT + ACROSS; i++) coins[i] = (int32_t)((uint32_t)i * 2654435769u) * 0x1p-32f * 0.999999f;
 }
@@ -89,7 +92,7 @@ static inline __m512i narrowed(const void *places, int64_t first, int64_t depth,
                                int bytes) {
     __m512i found[4];
     for (int64_t n = 0; n < places_of(bytes); n++)
-        found[n] = whole(read(places, first + 16 * n, first_of(depth - first - 16 * n), half), factor,
+        found[n] = whole(load(places, first + 16 * n, first_of(depth - first - 16 * n), half), factor,
                          coin ? _mm512_loadu_ps(coin + first + 16 * n) : _mm512_setzero_ps());
     __m512i u = _mm512_packs_epi32(found[0], found[1]);
     if (!bytes) return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), u);
@@ -109,8 +112,8 @@ static inline __m512 sized(__m512 size, __m512 x, int bytes) { return bytes ? la
 static inline float size_of(const void *places, int64_t depth, int half, int bytes) {
     __m512 even = _mm512_setzero_ps(), odd = even;
     for (int64_t k = 0; k < depth; k += 32) {
-        even = sized(even, read(places, k, first_of(depth - k), half), bytes);
-        odd = sized(odd, read(places, k + 16, first_of(depth - k - 16), half), bytes);
+        even = sized(even, load(places, k, first_of(depth - k), half), bytes);
+        odd = sized(odd, load(places, k + 16, first_of(depth - k - 16), half), bytes);
     }
     if (!bytes) return _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
     union { uint32_t bits; float value; } largest = {_mm512_reduce_max_epu32(_mm512_castps_si512(larger(even, odd)))};
@@ -150,7 +153,7 @@ static inline void along_into_panel(const float *places, int64_t line, int64_t l
             if (i < lines) found[i] = narrowed(places + i * line, k * places_of(bytes), depth, _mm512_set1_ps(factors[i]), NULL, 0, bytes);
             if (bytes) found[i] = _mm512_xor_si512(found[i], _mm512_set1_epi8(-128));
         }
-        turn(found, panel + k * WIDTH, WIDTH);
+        turn(found, panel + k * PANEL, PANEL);
     }
 }
 
@@ -160,7 +163,7 @@ static inline void between(const void *places, int64_t inner, __mmask16 lines, i
     for (int64_t j = 0; j < 16; j++, place += places_of(bytes)) {
         __m512i x[4];
         for (int64_t n = 0; n < places_of(bytes); n++)
-            x[n] = whole(read(places, (place + n) * inner, place + n < depth ? lines : 0, half), factor,
+            x[n] = whole(load(places, (place + n) * inner, place + n < depth ? lines : 0, half), factor,
                          flip < 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(coins_of(place + n) + flip));
         if (!bytes) {
             found[j] = _mm512_mask_blend_epi16(0xaaaaaaaa, x[0], _mm512_slli_epi32(x[1], 16));
@@ -187,7 +190,7 @@ static inline void across(const void *places, int64_t inner, int64_t lines, int6
     for (int64_t k = 0; k < depth; k++)
         for (int64_t n = 0; n < ACROSS / 16; n++) {
             _mm_prefetch(from_place(places, (k + AHEAD) * inner + 16 * n, half), _MM_HINT_T0);
-            __m512 x = read(places, k * inner + 16 * n, within[n], half);
+            __m512 x = load(places, k * inner + 16 * n, within[n], half);
             sizes[n] = sized(sizes[n], x, bytes);
             totals[n] = _mm512_add_ps(totals[n], x);
         }
@@ -205,9 +208,9 @@ static inline void across(const void *places, int64_t inner, int64_t lines, int6
             between(from_place(places, 16 * n, half), inner, within[n], k * places_of(bytes), depth, _mm512_loadu_ps(factors + 16 * n),
                     flip ? 16 * n : -1, found, half, bytes);
             if (panel) {
-                int32_t *into = words + n / 2 * panel + k * WIDTH + n % 2 * 16;
+                int32_t *into = words + n / 2 * panel + k * PANEL + n % 2 * 16;
                 for (int64_t j = 0; j < 16; j++)
-                    _mm512_storeu_si512(into + j * WIDTH, bytes ? _mm512_xor_si512(found[j], _mm512_set1_epi8(-128)) : found[j]);
+                    _mm512_storeu_si512(into + j * PANEL, bytes ? _mm512_xor_si512(found[j], _mm512_set1_epi8(-128)) : found[j]);
                 continue;
             }
             for (int64_t j = 0; j < 16 && bytes; j++) excesses[n] = with_bytes(excesses[n], found[j]);
@@ -239,13 +242,13 @@ typedef struct {
 static inline void lay_out_part_of(const Layout *of, int64_t c, int64_t first, int bytes) {
     const float *places = of->places + c * of->column + first * of->inner;
     int64_t length = least(SEGMENT, of->depth - first);
-    int32_t *into = of->panels + c * of->words + first / places_of(bytes) * WIDTH;
+    int32_t *into = of->panels + c * of->words + first / places_of(bytes) * PANEL;
     float *scale = of->scales + first / SEGMENT * of->room + c;
     if (of->inner == 1)
         for (int64_t i = 0; i < ACROSS; i += 16)
             along_into_panel(places + i * of->column, of->column, of->columns - c - i, length,
-                             into + i / WIDTH * WIDTH * of->words + i % WIDTH, scale + i, bytes);
-    else across(places, of->inner, least(ACROSS, of->columns - c), length, WIDTH * of->words, into, scale, NULL, 0, bytes, 0);
+                             into + i / PANEL * PANEL * of->words + i % PANEL, scale + i, bytes);
+    else across(places, of->inner, least(ACROSS, of->columns - c), length, PANEL * of->words, into, scale, NULL, 0, bytes, 0);
 }
 static ALONE void lay_out_part(const Layout *of, int64_t c, int64_t first) {
     if (of->kind != SHORTS) lay_out_part_of(of, c, first, 1);
@@ -352,10 +355,10 @@ static inline Shorten shortening(int64_t half, int64_t kind) {
                                       int64_t length, int more, float *into, int64_t stride, const int32_t *next) { \
         OF_##number(BEGIN_##kind) OF_##number(FETCH) \
         for (int64_t k = 0; k < length;) { \
-            _mm_prefetch((const char *)(next + k * WIDTH / 4), _MM_HINT_T1); \
-            _mm_prefetch((const char *)(next + k * WIDTH / 4 + 16), _MM_HINT_T1); \
+            _mm_prefetch((const char *)(next + k * PANEL / 4), _MM_HINT_T1); \
+            _mm_prefetch((const char *)(next + k * PANEL / 4 + 16), _MM_HINT_T1); \
             _Pragma("GCC unroll 4") for (int u = 0; u < 4; u++, k++) { \
-                __m512i a = _mm512_loadu_si512(panel + k * WIDTH), b = _mm512_loadu_si512(panel + k * WIDTH + 16); \
+                __m512i a = _mm512_loadu_si512(panel + k * PANEL), b = _mm512_loadu_si512(panel + k * PANEL + 16); \
                 OF_##number(ADD_##kind) \
             } \
         } \
@@ -364,37 +367,133 @@ static inline Shorten shortening(int64_t half, int64_t kind) {
 #define TILES(kind) \
     TILE(kind, 1) TILE(kind, 2) TILE(kind, 3) TILE(kind, 4) TILE(kind, 5) TILE(kind, 6) TILE(kind, 7) TILE(kind, 8) TILE(kind, 9) \
     TILE(kind, 10) TILE(kind, 11) TILE(kind, 12) TILE(kind, 13) TILE(kind, 14) \
-    static const Tile kind##_tiles[ROWS] = {kind##_1, kind##_2, kind##_3,  kind##_4,  kind##_5,  kind##_6,  kind##_7, \
-                                            kind##_8, kind##_9, kind##_10, kind##_11, kind##_12, kind##_13, kind##_14};
+    static const Tile kind##_tiles[ROWS + 1] = {NULL,     kind##_1, kind##_2,  kind##_3,  kind##_4,  kind##_5,  kind##_6, kind##_7, \
+                                                kind##_8, kind##_9, kind##_10, kind##_11, kind##_12, kind##_13, kind##_14};
 typedef void (*Tile)(const int32_t *, const float *, const int32_t *, const float *, int64_t, int, float *, int64_t, const int32_t *);
 TILES(shorts)
 TILES(bytes)
+
+#ifdef IN_TILES
+
+/* whether this process may use the registers */
+static int64_t has_tiles;
+
+/* ARCH_REQ_XCOMP_PERM for XFEATURE_XTILEDATA, which is refused too where the processor has none */
+static void ask_for_tiles(void) { has_tiles = syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+
+/* what each thread does before it multiplies in tiles, and afterwards: all have 16 rows of 64 bytes */
+void begin_tiles(void) {
+    static const struct { uint8_t palette, start, reserved[14]; uint16_t widths[16]; uint8_t heights[16]; } shapes = {
+        .palette = 1, .widths = {64, 64, 64, 64, 64, 64, 64, 64}, .heights = {16, 16, 16, 16, 16, 16, 16, 16}};
+    if (has_tiles) _tile_loadconfig(&shapes);
+}
+void end_tiles(void) {
+    if (has_tiles) _tile_release();
+}
+
+/* As a tile of bytes, of up to 32 rows and `left` columns. What lies behind the last row is multiplied too, to no effect. */
+static ALONE void in_tiles(const int32_t *rows, const float *row_scales, int64_t height, const int32_t *panel, const float *scales,
+                           int64_t length, int more, float *into, int64_t stride, int64_t left) {
+    int32_t sums[32 * PANEL] __attribute__((aligned(64)));
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t k = 0; k < length; k += 16) {
+        _tile_loadd(4, rows + k, BYTE_LINE * 4);
+        _tile_loadd(6, panel + k * PANEL, PANEL * 4);
+        _tile_loadd(7, panel + k * PANEL + 16, PANEL * 4);
+        _tile_dpbsud(0, 4, 6);
+        _tile_dpbsud(1, 4, 7);
+        if (height <= 16) continue;
+        _tile_loadd(5, rows + 16 * BYTE_LINE + k, BYTE_LINE * 4);
+        _tile_dpbsud(2, 5, 6);
+        _tile_dpbsud(3, 5, 7);
+    }
+    _tile_stored(0, sums, PANEL * 4);
+    _tile_stored(1, sums + 16, PANEL * 4);
+    if (height > 16) {
+        _tile_stored(2, sums + 16 * PANEL, PANEL * 4);
+        _tile_stored(3, sums + 16 * PANEL + 16, PANEL * 4);
+    }
+    __mmask16 low = first_of(left), high = first_of(left - 16);
+    __m512 a = _mm512_loadu_ps(scales), b = _mm512_loadu_ps(scales + 16);
+    for (int64_t r = 0; r < height; r++) {
+        float *to = into + r * stride;
+        __m512i begin = _mm512_set1_epi32(rows[r * BYTE_LINE + SEGMENT / 4]);
+        __m512 scale = _mm512_set1_ps(row_scales[r]);
+        __m512 u = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(sums + r * PANEL), begin)), scale);
+        __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(sums + r * PANEL + 16), begin)), scale);
+        __m512 x = more ? _mm512_maskz_loadu_ps(low, to) : _mm512_setzero_ps();
+        __m512 y = more ? _mm512_maskz_loadu_ps(high, to + 16) : _mm512_setzero_ps();
+        _mm512_mask_storeu_ps(to, low, _mm512_fmadd_ps(u, a, x));
+        _mm512_mask_storeu_ps(to + 16, high, _mm512_fmadd_ps(v, b, y));
+    }
+}
+
+#else
+
+enum { has_tiles = 0 };
+static void ask_for_tiles(void) {}
+void begin_tiles(void) {}
+void end_tiles(void) {}
+
+#endif
+
+/* to be called once, where the processor is the one that all this is for */
+void prepare_integers(void) { lay_out_coins(), ask_for_tiles(); }
+
+int64_t multiplies_in_tiles(void) { return has_tiles; }
+
+/* Rows of a segment, as lines with their scales, times a panel's, `length` words of each: `into` has `stride` columns to a row, of which
+ * `left` or 32 are the panel's. With `more` they are added to what is there. What is met next, `next`, is fetched. */
+static ALONE void multiply_lines(const int32_t *rows, const float *row_scales, int64_t height, const int32_t *panel,
+                                 const float *scales, int64_t length, int more, float *into, int64_t stride, int64_t left,
+                                 const int32_t *next, int bytes) {
+    int64_t line = line_of(bytes), tiles = parts_of(height, ROWS);
+#ifdef IN_TILES
+    if (bytes && has_tiles) {
+        for (int64_t r = 0; r < height; r += 32)
+            in_tiles(rows + r * line, row_scales + r, least(32, height - r), panel, scales, length, more, into + r * stride, stride, left);
+        return;
+    }
+#endif
+    for (int64_t t = 0; t < tiles; t++) {
+        /* of about as many rows each */
+        int64_t from = height * t / tiles, here = height * (t + 1) / tiles - from;
+        float *to = into + from * stride;
+        const int32_t *part = next + t % 4 * PANEL / 4 * length;
+        Tile tile = (bytes ? bytes_tiles : shorts_tiles)[here];
+        if (left >= PANEL) {
+            tile(rows + from * line, row_scales + from, panel, scales, length, more, to, stride, part);
+            continue;
+        }
+        /* the last panel's columns that are none of the product's */
+        float beyond[ROWS * PANEL];
+        for (int64_t r = 0; r < here && more; r++) memcpy(beyond + r * PANEL, to + r * stride, left * sizeof(float));
+        tile(rows + from * line, row_scales + from, panel, scales, length, more, beyond, PANEL, part);
+        for (int64_t r = 0; r < here; r++) memcpy(to + r * stride, beyond + r * PANEL, left * sizeof(float));
+    }
+}
+
+void lines_of_bytes(const float *rows, int64_t row, int64_t count, int64_t depth, int32_t *lines, float *scales) {
+    bytes_of_floats(rows, row, 1, count, depth, lines, scales, NULL, 0);
+}
+
+void multiply_bytes(const int32_t *rows, const float *row_scales, int64_t height, const int32_t *panel, const float *scales,
+                    int64_t length, int64_t more, float *into, int64_t stride, int64_t left, const int32_t *next) {
+    multiply_lines(rows, row_scales, height, panel, scales, length, more, into, stride, left, next, 1);
+}
 
 /* rows top .. top + height of a segment from place `first` on, with their scales, times panel p; the next one is `after` behind */
 static void multiply(const IntegerProduct *of, const int32_t *rows, const float *row_scales, int64_t top, int64_t height,
                      int64_t first, int64_t p, int64_t after) {
     int64_t columns = of->by.columns, depth = of->by.depth, room = parts_of(columns, ACROSS) * ACROSS;
-    int64_t bytes = of->by.kind != SHORTS, line = line_of(bytes), length = words_of(least(SEGMENT, depth - first), bytes);
-    int64_t left = columns - p * WIDTH, tiles = parts_of(height, ROWS);
-    const int32_t *panel = (const int32_t *)of->by.panels + (p * words_of(depth, bytes) + first / places_of(bytes)) * WIDTH;
-    const float *scales = of->by.scales + first / SEGMENT * room + p * WIDTH;
-    int more = first > 0 || of->more;
-    for (int64_t t = 0; t < tiles; t++) {
-        /* of about as many rows each */
-        int64_t from = height * t / tiles, here = height * (t + 1) / tiles - from;
-        float *into = of->results + (top + from) * columns + p * WIDTH;
-        const int32_t *next = panel + after + t % 4 * WIDTH / 4 * length;
-        Tile tile = (bytes ? bytes_tiles : shorts_tiles)[here - 1];
-        if (left >= WIDTH) {
-            tile(rows + from * line, row_scales + from, panel, scales, length, more, into, columns, next);
-            continue;
-        }
-        /* the last panel's columns that are none of the product's */
-        float beyond[ROWS * WIDTH];
-        for (int64_t r = 0; r < here && more; r++) memcpy(beyond + r * WIDTH, into + r * columns, left * sizeof(float));
-        tile(rows + from * line, row_scales + from, panel, scales, length, more, beyond, WIDTH, next);
-        for (int64_t r = 0; r < here; r++) memcpy(into + r * columns, beyond + r * WIDTH, left * sizeof(float));
-    }
+    int64_t bytes = of->by.kind != SHORTS, length = words_of(least(SEGMENT, depth - first), bytes);
+    const int32_t *panel = (const int32_t *)of->by.panels + (p * words_of(depth, bytes) + first / places_of(bytes)) * PANEL;
+    const float *scales = of->by.scales + first / SEGMENT * room + p * PANEL;
+    multiply_lines(rows, row_scales, height, panel, scales, length, first > 0 || of->more, of->results + top * columns + p * PANEL,
+                   columns, columns - p * PANEL, panel + after, bytes);
 }
 
 /* Results [count, columns] of each product = rows [count, depth] x panels; all matrices are of one depth and kind. An element of the rows is at i * row + k * inner, one of
@@ -406,7 +505,7 @@ void products_of_integers(const void *rows, int64_t half, int64_t row, int64_t i
     int64_t words = words_of(depth, bytes), part = SEGMENT / places_of(bytes);
     Shorten shorten = shortening(half, products->by.kind);
     int64_t segments = parts_of(depth, SEGMENT), room = parts_of(count, ACROSS) * ACROSS, panels = 0, columns = 0;
-    for (int64_t n = 0; n < number; n++) panels += parts_of(products[n].by.columns, WIDTH), columns += products[n].by.columns;
+    for (int64_t n = 0; n < number; n++) panels += parts_of(products[n].by.columns, PANEL), columns += products[n].by.columns;
     int32_t *shared = NULL;
     float *shared_scales = NULL;
     int64_t *taken = NULL;
@@ -417,6 +516,7 @@ void products_of_integers(const void *rows, int64_t half, int64_t row, int64_t i
     }
 #pragma omp parallel if (count * depth * columns > 64 * SMALL)
     {
+        begin_tiles();
         if (count <= FEW) {
             /* a thread takes columns */
             int64_t step = inner == 1 ? 8 : ACROSS;
@@ -432,12 +532,12 @@ void products_of_integers(const void *rows, int64_t half, int64_t row, int64_t i
             int64_t begin = panels * first / threads, end = panels * least(first + 2, threads) / threads, own = 0;
             for (; __atomic_fetch_add(taken + first, 1, __ATOMIC_RELAXED) < end - begin; own++) {
                 int64_t p = thread == first ? begin + own : end - 1 - own, n = 0;
-                while (p >= parts_of(products[n].by.columns, WIDTH)) p -= parts_of(products[n++].by.columns, WIDTH);
+                while (p >= parts_of(products[n].by.columns, PANEL)) p -= parts_of(products[n++].by.columns, PANEL);
                 for (int64_t s = 0; s < segments; s++) {
                     /* a panel's segments lie one after the other, as the panels do */
                     int64_t back = thread > first && s + 1 == segments, after = back ? -(words + s * part) : part;
                     multiply(products + n, shared + s * room * line, shared_scales + s * room, 0, count, s * SEGMENT, p,
-                             after * WIDTH);
+                             after * PANEL);
                 }
             }
         } else {
@@ -452,22 +552,27 @@ void products_of_integers(const void *rows, int64_t half, int64_t row, int64_t i
                             row_scales,
                             sums ? sums + first / SEGMENT * count + top : NULL, top);
                     for (int64_t n = 0; n < number; n++)
-                        for (int64_t p = 0; p < parts_of(products[n].by.columns, WIDTH); p++)
-                            multiply(products + n, lines, row_scales, top, height, first, p, words * WIDTH);
+                        for (int64_t p = 0; p < parts_of(products[n].by.columns, PANEL); p++)
+                            multiply(products + n, lines, row_scales, top, height, first, p, words * PANEL);
                 }
             }
             free(lines);
         }
+        end_tiles();
     }
     free(shared), free(shared_scales), free(taken);
 }
 
 /* so many rows of logits at a time: whole tiles, and few enough for the second caches to keep what is made of them */
+#ifdef IN_TILES
+#define LOGITS 64
+#else
 #define LOGITS (5 * ROWS)
+#endif
 
 /* rows of logits without bias, as products of shortened rows; `largest`, 16 numbers a row, are those of the threads' columns with it */
 static void note_largest(const float *logits, int64_t columns, const float *bias, int64_t height, int64_t p, float *largest) {
-    int64_t first = p * WIDTH;
+    int64_t first = p * PANEL;
     __mmask16 low = first_of(columns - first), high = first_of(columns - first - 16);
     __m512 none = _mm512_set1_ps(-INFINITY);
     __m512 a = _mm512_maskz_loadu_ps(low, bias + first), b = _mm512_maskz_loadu_ps(high, bias + first + 16);
@@ -518,7 +623,7 @@ void cross_entropy_of_integers(const float *rows, int64_t row, int64_t count, co
     int64_t columns = layer->columns, depth = layer->depth, bytes = layer->kind != SHORTS, line = line_of(bytes);
     int64_t words = words_of(depth, bytes), part = SEGMENT / places_of(bytes);
     Shorten shorten = shortening(0, layer->kind);
-    int64_t segments = parts_of(depth, SEGMENT), number = parts_of(columns, WIDTH), most = omp_get_max_threads();
+    int64_t segments = parts_of(depth, SEGMENT), number = parts_of(columns, PANEL), most = omp_get_max_threads();
     float *logits = aligned_alloc(64, parts_of(LOGITS * columns, 16) * 64), *row_scales = malloc(segments * LOGITS * sizeof(float));
     int32_t *lines = aligned_alloc(64, segments * LOGITS * line * sizeof(int32_t));
     float *largest = aligned_alloc(64, most * LOGITS * 64), *totals = malloc(most * LOGITS * sizeof(float));
@@ -527,8 +632,9 @@ void cross_entropy_of_integers(const float *rows, int64_t row, int64_t count, co
 #pragma omp parallel
     {
         int64_t thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        int64_t from = number * thread / threads * WIDTH, to = least(columns, number * (thread + 1) / threads * WIDTH);
+        int64_t from = number * thread / threads * PANEL, to = least(columns, number * (thread + 1) / threads * PANEL);
         float *own = largest + thread * LOGITS * 16, *total = totals + thread * LOGITS, tops[LOGITS], chosen[LOGITS];
+        begin_tiles();
         for (int64_t top = 0; top < count; top += LOGITS) {
             int64_t height = least(LOGITS, count - top);
 #pragma omp for schedule(static) collapse(2)
@@ -544,7 +650,7 @@ void cross_entropy_of_integers(const float *rows, int64_t row, int64_t count, co
                 for (int64_t s = 0; s < segments; s++) {
                     int64_t back = thread > first && s + 1 == segments, after = back ? -(words + s * part) : part;
                     multiply(&product, lines + s * LOGITS * line, row_scales + s * LOGITS, 0, height, s * SEGMENT, p,
-                             after * WIDTH);
+                             after * PANEL);
                 }
                 note_largest(logits, columns, bias, height, p, own);
             }
@@ -577,6 +683,7 @@ void cross_entropy_of_integers(const float *rows, int64_t row, int64_t count, co
                 }
             }
         }
+        end_tiles();
     }
     free(logits), free(row_scales), free(lines), free(largest), free(totals), free(taken);
 }

@@ -86,6 +86,14 @@ class IntegerMatrix:
         compiled().lay_out_integers(ctypes.byref(layout), None)
 
     @classmethod
+    def of_parts(cls, parts: Sequence[Tensor], kind: Kind) -> Self:
+        """Return the matrix whose parts stand side by side, in which a segment ends where a part does."""
+        matrix, lines = cls.__new__(cls), [_in_lines(part) for part in parts]
+        for layout in matrix._begin(lines, 1, kind):
+            compiled().lay_out_integers(ctypes.byref(layout), None)
+        return matrix
+
+    @classmethod
     def both(cls, *parts: Tensor, kinds: tuple[Kind, Kind] = (Kind.shorts, Kind.shorts)) -> tuple[Self, Self]:
         """Return the matrix whose parts stand side by side, and its transpose; a large one is read once for the two."""
         # a part begins with a segment of its own
@@ -103,16 +111,19 @@ class IntegerMatrix:
         shape[axis] = sum(part.shape[axis] for part in parts)
         self.columns, self._depth = shape
         self._kind, places = kind, 2 if kind is Kind.shorts else 4
-        panels, words = -(-self.columns // (2 * _PANEL)) * 2, -(-self._depth // (places * _VECTOR)) * _VECTOR
-        self._panels = torch.empty(panels, words, _PANEL, dtype=torch.int32)
-        self._scales = torch.empty(-(-self._depth // _SEGMENT), panels * _PANEL)
-        begin, found = 0, []
-        for part in parts:
-            into = self._panels[:, begin // places :] if axis else self._panels[begin // _PANEL :]
-            scales = self._scales[begin // _SEGMENT :] if axis else self._scales[:, begin:]
-            given = part.data_ptr(), *part.stride(), *part.shape, words, panels * _PANEL, kind
+        depths = [part.shape[1] for part in parts] if axis else [self._depth]
+        # a part's begin with a vector, and a segment, of their own
+        words = [-(-depth // (places * _VECTOR)) * _VECTOR for depth in depths]
+        segments, panels = [-(-depth // _SEGMENT) for depth in depths], -(-self.columns // (2 * _PANEL)) * 2
+        self._panels = torch.empty(panels, sum(words), _PANEL, dtype=torch.int32)
+        self._scales = torch.empty(sum(segments), panels * _PANEL)
+        column, found = 0, []
+        for n, part in enumerate(parts):
+            into = self._panels[:, sum(words[:n]) :] if axis else self._panels[column // _PANEL :]
+            scales = self._scales[sum(segments[:n]) :] if axis else self._scales[:, column:]
+            given = part.data_ptr(), *part.stride(), *part.shape, sum(words), panels * _PANEL, kind
             found.append(_Layout(*given, into.data_ptr(), scales.data_ptr()))
-            begin += part.shape[axis]
+            column += part.shape[0]
         return found
 
     @property

@@ -79,9 +79,16 @@ static inline float largest_of(const float *values) {
 }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 
 /* what integers.c rounds factors to: 16 bits, 8, or 8 where the rows that meet a matrix are gradients */
 enum { SHORTS, BYTES, BYTES_OF_GRADIENTS };
+
+/* columns of a panel of whole numbers; places of a segment; from the words of a line's segment to those of the next line's, where they
+ * are of bytes: integers.c says what these are */
+#define PANEL 32
+#define SEGMENT 512
+#define BYTE_LINE (SEGMENT / 4 + 16)
 
 /* A matrix that was laid out; rows of `depth` by it make rows of `columns`. As integers.c does so, in one of the kinds above, it has
  * scales; as panels.c does, none. */
@@ -122,6 +129,13 @@ void product_of_floats(const float *rows, int64_t row, int64_t count, int64_t de
                        float *results);
 void products_of_integers(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count,
                           const IntegerProduct *products, int64_t number, float *sums);
+
+/* what eight_bit.c calls of integers.c */
+void begin_tiles(void);
+void end_tiles(void);
+void lines_of_bytes(const float *rows, int64_t row, int64_t count, int64_t depth, int32_t *lines, float *scales);
+void multiply_bytes(const int32_t *rows, const float *row_scales, int64_t height, const int32_t *panel, const float *scales,
+                    int64_t length, int64_t more, float *into, int64_t stride, int64_t left, const int32_t *next);
 
 #ifdef __AVX512F__
 

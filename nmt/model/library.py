@@ -44,10 +44,9 @@ _PLAIN = {
 }
 # where the processor multiplies whole numbers of 8 and 16 bits
 _OF_INTEGERS = {
-    "lay_out_bytes": "PIIIIIPP",
-    "product_of_bytes": "SIPPIIP",
-    "lstm_of_bytes": "SIPPPIIPPP",
-    "choose_of_bytes": "SIPPPIIPIIPP",
+    "product_of_bytes": "SIPP",
+    "lstm_of_bytes": "SIPPPPP",
+    "choose_of_bytes": "SIPPPIIPP",
     "lay_out_integers": "PP",
     "products_of_integers": "PIIIIPIP",
     "cross_entropy_of_integers": "PIIPPPPFFPPP",
@@ -96,7 +95,7 @@ def library() -> Any | None:
             continue
         if fits:
             if found.multiplies_integers():
-                found.lay_out_coins()
+                found.prepare_integers()
             return declared
         log.debug("%s was compiled for another processor, or of another source", path)
     log.info(
@@ -125,6 +124,8 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         function = getattr(found, name)
         function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
     found.squares.restype = ctypes.c_double
+    if of_integers:
+        found.multiplies_in_tiles.restype = ctypes.c_int64
     return found
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nmt.model import kernels, library
+from nmt.model import eight_bit, integers, kernels, library
+from nmt.model.eight_bit import ByteMatrix
+from nmt.model.integers import IntegerMatrix, Kind
 
 pytestmark = pytest.mark.skipif(library.library() is None, reason="the functions in C are not compiled here")
 
@@ -80,6 +82,45 @@ def test_without_vectors_of_16_it_computes_the_same(looked_for_in, monkeypatch, 
     for one, other in zip(*found, strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=2e-6)
     assert found[0][0].any() and found[0][2].any() == with_gates
+
+
+def found_of_bytes():
+    """What is made of products of bytes: of few rows and many, of whole tiles and not."""
+    results, noise = [], torch.Generator().manual_seed(1)
+    for count, columns, depth in [(1, 64, 64), (15, 70, 65), (33, 97, 1100), (80, 2048, 600), (400, 130, 513)]:
+        rows, matrix = torch.randn(count, depth, generator=noise), torch.randn(columns, depth, generator=noise)
+        for kind in (Kind.bytes, Kind.bytes_of_gradients):
+            laid_out = IntegerMatrix(matrix, kind)
+            results += [laid_out.product(rows), laid_out.product(rows.t().contiguous().t())]
+            laid_out.product(rows, results[-1], more=True)
+    rows, matrix, bias = (torch.randn(*shape, generator=noise) for shape in ((100, 70), (256, 70), (256,)))
+    nll, of_bias, gradient = torch.empty(100), torch.zeros(256), torch.empty(100, 256, dtype=torch.float16)
+    given = bias, torch.arange(100), None, 0.1, nll, of_bias, gradient
+    IntegerMatrix(matrix, Kind.bytes).cross_entropy(rows, *given)
+    hidden, new = torch.empty(2, 100, 64)
+    ByteMatrix(matrix, bias, of_gates=True).lstm([rows[:, :6], rows[:, 6:]], rows[:, :64], hidden, new)
+    best, pieces = ByteMatrix(matrix, bias).choose(rows, 5, torch.tensor([3]))
+    parts = ByteMatrix(matrix).product([rows[:, :6], rows[:, 6:]])
+    return [*results, nll, of_bias, gradient, hidden, new, best, pieces, parts]
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+def test_tiles_give_what_vectors_give(looked_for_in, monkeypatch):
+    """Compiled without AMX, of which the sums are the same."""
+    if not library.multiplies_integers() or not library.compiled().multiplies_in_tiles():
+        pytest.skip("no AMX here")
+    path = looked_for_in / "vectors.so"
+    sources = [looked_for_in / name for name in library.SOURCES[1:]]
+    options = ["-O2", "-fopenmp", "-march=native", "-mno-amx-int8", "-DCHECKSUM=0"]
+    subprocess.run(["gcc", "-shared", "-fPIC", *options, *sources, "-o", path], check=True)
+    vectors = library._declared(ctypes.CDLL(str(path)))
+    vectors.prepare_integers()
+    assert not vectors.multiplies_in_tiles()
+    expected = found_of_bytes()
+    for module in (integers, eight_bit):
+        monkeypatch.setattr(module, "compiled", lambda: vectors)
+    for one, other in zip(expected, found_of_bytes(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_what_is_no_library_is_not_used(looked_for_in):

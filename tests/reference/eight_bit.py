@@ -1,4 +1,4 @@
-"""Products with a matrix of 8 bits an element, in plain loops; rows come as parts with a scale each."""
+"""Products with a matrix of 8 bits an element, in plain loops; rows come as parts."""
 
 import math
 
@@ -13,19 +13,17 @@ def in_bytes(numbers):
 
 
 def product(parts, matrix):
-    """[n, m] of parts [n, ..] and a matrix [m, k]."""
+    """[n, m] of parts [n, ..] and a matrix [m, k], in segments that end where a part does, or after 512 places."""
     count, columns = len(parts[0]), len(matrix)
-    weights = [in_bytes(row) for row in matrix]
-    result = np.zeros((count, columns))
-    for i in range(count):
-        start = 0
-        for part in parts:
-            row, of_row = in_bytes(part[i])
-            for j in range(columns):
-                whole, of_column = weights[j]
-                total = sum(p * q for p, q in zip(row, whole[start : start + len(row)], strict=True))
-                result[i, j] += of_row * of_column * total
-            start += len(row)
+    result, start = np.zeros((count, columns)), 0
+    for part in parts:
+        for first in range(0, part.shape[1], 512):
+            rows = [in_bytes(row[first : first + 512]) for row in part]
+            weights = [in_bytes(row[start + first : start + first + len(rows[0][0])]) for row in matrix]
+            for i, (row, of_row) in enumerate(rows):
+                for j, (column, of_column) in enumerate(weights):
+                    result[i, j] += of_row * of_column * sum(p * q for p, q in zip(row, column, strict=True))
+        start += part.shape[1]
     return result
 
 
