@@ -18,7 +18,8 @@ wrong by 1e-2 of its size. That is little beside what a batch, or dropout, chang
 tendency. What stands beside a much larger number in its segment, as most probabilities of a softmax do, would always be
 rounded to 0; so gradients are rounded up or down as by the flip of a coin that makes their mean right (Gupta et al.
 2015, arXiv:1502.02551v1, sec. 3: stochastic rounding), where the coin, c_ik between -1/2 and 1/2, is a fixed number of
-each place. All else is rounded to the nearest: there c is 0.
+each place. All else is rounded to the nearest: there c is 0. Where only differences count, of numbers that have more in
+common than they differ by, an error of a hundredth of the numbers is too large: keys of attention are made in 16 bits.
 
 All but the factors stays in float32; two factors are held in float16 until they meet, the gradients of logits
 (:data:`HALVES`), which may be far smaller than what they stand beside, and attention's keys and values.

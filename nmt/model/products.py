@@ -54,6 +54,11 @@ class Rounding(Enum):
     int8 = "int8"
 
     @property
+    def fine(self) -> "Rounding":
+        """What is rounded to where 8 bits would be too few."""
+        return Rounding.int16 if self is Rounding.int8 else self
+
+    @property
     def kinds(self) -> tuple[Kind, Kind] | None:
         """Of whole numbers, where the left factor is no gradient and where it is one; None of other roundings."""
         return _KINDS.get(self)
@@ -359,13 +364,16 @@ class _Product(torch.autograd.Function):
         return of_inputs, of_weight, None if of_bias is None else of_bias.to(dtype), None
 
 
-def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute ``inputs @ weight^T + bias`` ([.., k], [m, k], [m] -> [.., m]) in the arithmetic in force."""
+def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *, fine: bool = False) -> Tensor:
+    """Compute ``inputs @ weight^T + bias`` ([.., k], [m, k], [m] -> [.., m]) in the arithmetic in force.
+
+    With ``fine`` in 16 bits where that is of 8.
+    """
     settings = current()
     if settings.int8 and settings.prepared is not None and not torch.is_grad_enabled():
         return Operand(weight, bias)(inputs)
     if settings.fast:
-        return _Product.apply(inputs, weight, bias, settings.rounding)
+        return _Product.apply(inputs, weight, bias, settings.rounding.fine if fine else settings.rounding)
     if settings.rounding is Rounding.bf16:
         result = functional.linear(inputs.bfloat16(), weight.bfloat16()).to(inputs.dtype)
     else:
@@ -638,17 +646,26 @@ class Linear(nn.Module):
     """``inputs @ weight^T + bias`` in the arithmetic in force.
 
     ``forward`` is for sequences met whole; ``prepare`` returns the operand to use inside a recurrence.
+
+    Args:
+        in_features: k.
+        out_features: m.
+        bias: whether something is added.
+        of_keys: it makes keys of states. Attention sees only how those of a sentence differ (a softmax stays the same
+            whatever is added to all scores), and states have more in common than they differ by: what 8 bits lose of
+            the states would be a tenth of the weight's gradient, so ``forward`` takes 16.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, of_keys: bool = False) -> None:
         super().__init__()
+        self.of_keys = of_keys
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map [.., in] to [.., out]."""
-        return product(inputs, self.weight, self.bias)
+        return product(inputs, self.weight, self.bias, fine=self.of_keys)
 
     def prepare(self) -> Operand:
         """Return the operand that maps [.., in] to [.., out] at many steps."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from composed import composed
-from toys import gradients, ids, randomised, with_copied_targets
+from toys import configuration, gradients, ids, randomised, with_copied_targets
 
 from nmt.assemble import build_model
 from nmt.data.batches import EncodedPairs, FlatSequences
@@ -15,7 +15,7 @@ from nmt.model.cells import LSTMCell
 from nmt.model.cross_entropy import linear_cross_entropy
 from nmt.model.integers import HALVES, IntegerMatrix, Kind
 from nmt.model.library import multiplies_integers
-from nmt.model.products import Factor, Operand, add_outer, outer, outers, times_transposed
+from nmt.model.products import Factor, Linear, Operand, add_outer, outer, outers, times_transposed
 
 pytestmark = pytest.mark.skipif(
     not multiplies_integers(), reason="no AVX-512 VNNI, or nmt/model/integers.c is not compiled here"
@@ -73,6 +73,43 @@ def test_products(kind, count, columns, depth, rows_have, matrix_has):
     found = IntegerMatrix(turned(matrix, side_by_side=matrix_has), kind).product(given)
     assert found.dtype == torch.float32 and found.shape == expected.shape
     assert (found - expected).norm() <= NEAR[kind] * expected.norm()
+
+
+def test_products_of_torch_in_bf16_go_on_as_before():
+    """On processors with AMX both configure the same registers."""
+    rows, matrix = noise(80, 512), noise(256, 512, seed=1)
+    low = rows.bfloat16(), matrix.bfloat16()
+    whole = IntegerMatrix(matrix, Kind.bytes)
+    expected, exact = torch.nn.functional.linear(*low), whole.product(rows)
+    for _ in range(3):
+        assert torch.equal(torch.nn.functional.linear(*low), expected)
+        assert torch.equal(whole.product(rows), exact)
+
+
+def gradient_of_keys(rounding, *, of_keys):
+    """The gradient of what makes keys, of states that differ little, through a softmax over them."""
+    layer, query = Linear(128, 128, bias=False, of_keys=of_keys), noise(8, 128, 1, seed=1)
+    states, values = noise(128) + 0.05 * noise(8, 20, 128, seed=2), noise(8, 20, seed=3)
+    with torch.no_grad():
+        layer.weight.copy_(noise(128, 128, seed=4) / 10)
+    with arithmetic(rounding=rounding):
+        ((layer(states) @ query).squeeze(-1).softmax(1) * values).sum().backward()
+    return layer.weight.grad
+
+
+def test_keys_are_made_in_16_bits():
+    exact = gradient_of_keys(Rounding.none, of_keys=True)
+    coarse, fine = (gradient_of_keys(Rounding.int8, of_keys=of_keys) for of_keys in (False, True))
+    assert (fine - exact).norm() < 0.01 * exact.norm() < 0.05 * exact.norm() < (coarse - exact).norm()
+
+
+@pytest.mark.parametrize("preset", ["luong_general", "bahdanau", "luong_concat", "pooling", "multi_head", "key_value"])
+def test_what_makes_keys_says_so(preset):
+    model = build_model(
+        configuration(f"attention={preset}", "encoder.hidden_size=32"), source_size=20, target_size=20, joint=False
+    )
+    making = {name: each for name, each in model.named_modules() if name.endswith(("key", "score.projection"))}
+    assert making and all(each.of_keys for each in making.values())
 
 
 @pytest.mark.parametrize("side_by_side", ["rows", "columns"])

@@ -33,7 +33,7 @@ class AdditiveScore(Score):
         if attention_size < 1:
             raise ConfigError(f"attention.score.attention_size={attention_size} is not accepted; it must be at least 1")
         self.query = Linear(query_size, attention_size, bias=False)
-        self.key = Linear(key_size, attention_size, bias=False)
+        self.key = Linear(key_size, attention_size, bias=False, of_keys=True)
         self.vector = nn.Parameter(torch.empty(attention_size).uniform_(-1, 1) * (3 / attention_size) ** 0.5)
 
     def prepare(self, source: Encoded) -> Keys:

@@ -16,7 +16,7 @@ class GeneralScore(Score):
 
     def __init__(self, query_size: int, key_size: int) -> None:
         super().__init__()
-        self.projection = Linear(key_size, query_size, bias=False)
+        self.projection = Linear(key_size, query_size, bias=False, of_keys=True)
 
     def prepare(self, source: Encoded) -> Keys:
         """Project the annotations once: keys = W_a h_s, [B, S, H]."""

@@ -59,7 +59,7 @@ class ProjectedAnnotations(Annotations):
                 raise ConfigError(f"attention.annotations.{name}={size} is not accepted; it must be at least 1 or null")
         self.key_size = source_size if key_size is None else key_size
         self.value_size = source_size if value_size is None else value_size
-        self.key = Linear(source_size, self.key_size, bias=False)
+        self.key = Linear(source_size, self.key_size, bias=False, of_keys=True)
         self.value = Linear(source_size, self.value_size, bias=False)
 
     def forward(self, source: Encoded) -> tuple[Encoded, Encoded]:

@@ -70,7 +70,7 @@ class MultiHeadAttention(Attention):
         self.annotations = parts.annotations(source_size)
         width = heads * self.head_size
         self.query = Linear(query_size, width, bias=False)
-        self.key = Linear(self.annotations.key_size, width, bias=False)
+        self.key = Linear(self.annotations.key_size, width, bias=False, of_keys=True)
         self.value = Linear(self.annotations.value_size, width, bias=False)
         self.output = Linear(width, source_size, bias=False)
         own = replace(parts, annotations=SharedAnnotations)
