@@ -361,11 +361,14 @@ def test_every_attention_learns_nearly_the_same(monkeypatch, preset):
     expected = run()
     assert not made
     found = {}
+    keys = {Kind.shorts} if any(getattr(each, "of_keys", False) for each in model.modules()) else set()
     for rounding in (Rounding.int16, Rounding.bf16, Rounding.int8):
         made.clear()
         with arithmetic(rounding=rounding):
             found[rounding] = run()
-        assert set(made) == set(rounding.kinds or ())
+        # gradients that meet matrices in a recurrence are not among those counted here
+        least = set((rounding.kinds or ())[:1]) | (keys if rounding is Rounding.int8 else set())
+        assert least <= set(made) <= least | set(rounding.kinds or ())
         assert len(made) >= 5 or rounding is Rounding.bf16
     for name, tensor in expected.items():
         error = (found[Rounding.int16][name] - tensor).norm()
