@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nmt.model.kernels import lstm_back, lstm_forward
+from nmt.model.gating import GRU, LSTM, RNN, Gating
 from nmt.model.layer import Layer, at_ends, run_side_by_side
-from nmt.model.products import Linear, Operand, current
+from nmt.model.products import Linear, Operand, current, product
 
 CellState = tuple[Tensor, ...]
 """(h,) of RNN and GRU, (h, c) of the LSTM; each [.., H]."""
@@ -38,7 +38,9 @@ class Cell(nn.Module, ABC):
     """
 
     gates: int
-    """Number of gates G; their pre-activations are [.., G * H]."""
+    """Number of gates G, whose weights are [G * H, ..]."""
+    gating: Gating
+    """What becomes of its P blocks of pre-activations, where it is not layer-normalised."""
     parts: int = 1
     """Number of tensors in a state."""
 
@@ -54,21 +56,55 @@ class Cell(nn.Module, ABC):
             nn.init.orthogonal_(block)
 
     def project(self, inputs: Tensor) -> Tensor:
-        """Return the inputs' part of the gates' pre-activations, with any bias: [.., I] -> [.., G * H]."""
-        return self.input(inputs)
+        """Return the inputs' part of the pre-activations, with any bias, as what :meth:`prepare` returns takes it.
+
+        From [.., I] to [.., G * H], or, in fast arithmetic, [.., P * H].
+        """
+        if not self._is_fast():
+            return self.input(inputs)
+        return product(inputs, self.gating.rows_of_inputs(self.input.weight), self._whole_bias())
+
+    def prepare(self) -> Advance:
+        """Return the step function ``(projected input, feed, state) -> state`` for one recurrence."""
+        if not self._is_fast():
+            return self._prepare_plain()
+        fed = [] if self.feed is None else [self.feed.weight]
+        fed_part = Operand([*fed, self.recurrent.weight], gating=self.gating)
+
+        def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
+            given = _present(feed, state[0])
+            low = fed_part.low(*(part.flatten(0, -2) for part in given))
+            if low is not None:
+                return _update(self.gating, projected, low, state[-1])[: self.parts]
+            return _Update.apply(self.gating, projected, fed_part(torch.cat(given, -1)), state[-1])[: self.parts]
+
+        return advance
+
+    @abstractmethod
+    def _prepare_plain(self) -> Advance:
+        """Return the same in plain arithmetic, layer-normalised or not."""
 
     def prepare_whole(self) -> Advance:
         """Return the step function ``(input, feed, state) -> state``, which projects the input itself."""
-        project, advance = self.input.prepare(), self.prepare()
-        return lambda inputs, feed, state: advance(project(inputs), feed, state)
+        if not self._is_fast() or torch.is_grad_enabled():
+            rows, advance = self.gating.rows_of_inputs, self.prepare()
+            fast = self._is_fast()
+            project = Operand(rows(self.input.weight), self._biases()) if fast else self.input.prepare()
+            return lambda inputs, feed, state: advance(project(inputs), feed, state)
+        weights = [self.input.weight, *([] if self.feed is None else [self.feed.weight]), self.recurrent.weight]
+        all_at_once = Operand(weights, self._biases(), gating=self.gating)
+
+        def advance_whole(inputs: Tensor, feed: Tensor | None, state: CellState) -> CellState:
+            given, cell = [part.flatten(0, -2) for part in (inputs, *_present(feed, state[0]))], state[-1]
+            hidden, new = (torch.empty_like(cell, memory_format=torch.contiguous_format) for _ in range(2))
+            all_at_once.advance(given, cell.flatten(0, -2), hidden.flatten(0, -2), new.flatten(0, -2))
+            return (hidden, new)[: self.parts]
+
+        return advance_whole
 
     def zero_state(self, like: Tensor, *rows: int) -> CellState:
         """Return a state of zeros [rows.., H] of the type and device of ``like``."""
         return tuple(like.new_zeros(*rows, self.hidden_size) for _ in range(self.parts))
-
-    @abstractmethod
-    def prepare(self) -> Advance:
-        """Return the step function ``(projected input, feed, state) -> state`` for one recurrence."""
 
     def run(
         self, inputs: Tensor, state: CellState, feeds: Tensor | None = None, ends: Tensor | None = None
@@ -84,6 +120,72 @@ class Cell(nn.Module, ABC):
         Returns:
             All hidden states [T, B, H], and the state at each row's end.
         """
+        if not self._is_fast():
+            return self._run_plain(inputs, state, feeds, ends)
+        weights = [self.input.weight]
+        if feeds is not None:
+            assert self.feed is not None
+            inputs, weights = torch.cat([inputs, feeds], -1), [*weights, self.feed.weight]
+        return self._run_all([self], [inputs], [state], [weights], ends)[0]
+
+    @classmethod
+    def run_together(
+        cls,
+        cells: Sequence["Cell"],
+        inputs: Sequence[Tensor],
+        states: Sequence[CellState],
+        ends: Tensor | None = None,
+    ) -> list[tuple[Tensor, CellState]]:
+        """Run cells of this kind over a sequence each, all of one shape, as :meth:`run` does (the two directions)."""
+        if not cells[0]._is_fast():
+            given = zip(cells, inputs, states, strict=True)
+            return [cell.run(each, state, ends=ends) for cell, each, state in given]
+        return cls._run_all(cells, inputs, states, [[cell.input.weight] for cell in cells], ends)
+
+    def by_hand(self, state: CellState, steps: int, words: Tensor | None = None) -> Layer | None:
+        """Return the cell over so many steps with a derivative written by hand; None where there is none.
+
+        Args:
+            state: the initial state, [B, H] each.
+            steps: T.
+            words: [T, B, I], ``inputs`` known beforehand, while ``feed`` is fed; None: ``inputs`` are what is fed.
+        """
+        if self.layer_norm:
+            return None
+        fed, known = self.input.weight, None
+        if words is not None:
+            fed, known = None if self.feed is None else self.feed.weight, (words, self.input.weight)
+        return self._layer(state, steps, fed, known)
+
+    def _is_fast(self) -> bool:
+        return current().fast and not self.layer_norm
+
+    def _biases(self) -> list[Tensor]:
+        """Return what the bias of all blocks is made of, where there is no normalisation."""
+        assert self.input.bias is not None
+        return [self.input.bias]
+
+    def _whole_bias(self) -> Tensor:
+        biases = self._biases()
+        return biases[0] if len(biases) == 1 else torch.cat(biases)
+
+    def _layer(self, state: CellState, steps: int, fed: Tensor | None, words: tuple[Tensor, Tensor] | None) -> Layer:
+        """Return the layer, given weights of what is fed, and of words known beforehand, with these."""
+        rows = self.gating.rows_of_inputs
+        return Layer(
+            self.gating,
+            (state[0], state[-1]),
+            self.gating.rows_of_state(self.recurrent.weight),
+            self._whole_bias(),
+            fed=None if fed is None else rows(fed),
+            words=None if words is None else (words[0], rows(words[1])),
+            steps=steps,
+            rounding=current().rounding,
+        )
+
+    def _run_plain(
+        self, inputs: Tensor, state: CellState, feeds: Tensor | None, ends: Tensor | None
+    ) -> tuple[Tensor, CellState]:
         advance = self.prepare()
         steps = []
         for t, gates in enumerate(self.project(inputs).unbind(0)):
@@ -95,32 +197,36 @@ class Cell(nn.Module, ABC):
             return hidden, state
         return hidden, at_ends(ends, hidden, *(torch.stack(part) for part in parts[1:]))
 
-    @classmethod
-    def run_together(
-        cls,
+    @staticmethod
+    def _run_all(
         cells: Sequence["Cell"],
         inputs: Sequence[Tensor],
         states: Sequence[CellState],
-        ends: Tensor | None = None,
+        weights: Sequence[Sequence[Tensor]],
+        ends: Tensor | None,
     ) -> list[tuple[Tensor, CellState]]:
-        """Run cells of this kind over a sequence each, all of one shape, as :meth:`run` does (the two directions)."""
-        return [cell.run(each, state, ends=ends) for cell, each, state in zip(cells, inputs, states, strict=True)]
+        """Run, given the inputs' weights, each as parts that stand side by side."""
+        if not torch.is_grad_enabled():
+            given = zip(cells, inputs, states, weights, strict=True)
+            return [cell._run_without_gradients(*each, ends) for cell, *each in given]  # pyright: ignore
+        layers = []
+        for cell, given, state, parts in zip(cells, inputs, states, weights, strict=True):
+            words = given, parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
+            layers.append(cell._layer(state, len(given), None, words))
+        found = run_side_by_side(layers, ends)
+        return [(all_[0], all_[1:][: cell.parts]) for cell, all_ in zip(cells, found, strict=True)]
 
-    def by_hand(self, state: CellState, steps: int, words: Tensor | None = None) -> Layer | None:
-        """Return the cell over so many steps with a derivative written by hand; None where there is none.
-
-        Args:
-            state: h_0, c_0 [B, H].
-            steps: T.
-            words: [T, B, I], ``inputs`` known beforehand, while ``feed`` is fed; None: ``inputs`` are what is fed.
-        """
-        return None
-
-    def _fused_recurrence(self) -> Operand:
-        """Return what makes their part of the pre-activations of [feed; h], or of h where nothing is fed."""
-        if self.feed is None:
-            return self.recurrent.prepare()
-        return Operand([self.feed.weight, self.recurrent.weight])
+    def _run_without_gradients(
+        self, inputs: Tensor, state: CellState, weights: Sequence[Tensor], ends: Tensor | None
+    ) -> tuple[Tensor, CellState]:
+        """Run over a whole sequence, step by step in what fits the cache: one product of [x_t; h_{t-1}] a step."""
+        both = Operand([*weights, self.recurrent.weight], self._biases(), gating=self.gating)
+        hidden, cell = state[0], state[-1]
+        hiddens, cells = (hidden.new_empty(len(inputs), *hidden.shape) for _ in range(2))
+        for given, next_hidden, next_cell in zip(inputs, hiddens, cells, strict=True):
+            both.advance([given, hidden], cell, next_hidden, next_cell)
+            hidden, cell = next_hidden, next_cell
+        return hiddens, at_ends(ends, hiddens, cells)[: self.parts]
 
     def _split_recurrence(self) -> Callable[[Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]:
         """Return ``(projected, feed, h) -> (input's and feed's part, recurrent part)`` of the pre-activations."""
@@ -138,17 +244,20 @@ class RNNCell(Cell):
     """h_t = tanh(W x_t + U h_{t-1} + b) (Elman 1990)."""
 
     gates = 1
+    gating = RNN
 
     def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
         super().__init__(input_size, hidden_size, feed_size=feed_size, layer_norm=layer_norm)
         self.norm = nn.LayerNorm(hidden_size) if layer_norm else nn.Identity()
 
-    def prepare(self) -> Advance:
-        """Return the step function."""
-        fed_part = self._fused_recurrence()
-        return lambda projected, feed, state: (
-            torch.tanh(self.norm(projected + fed_part(torch.cat(_present(feed, state[0]), -1)))),
-        )
+    def _prepare_plain(self) -> Advance:
+        parts = self._split_recurrence()
+
+        def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
+            inputs, recurrent = parts(projected, feed, state[0])
+            return (torch.tanh(self.norm(inputs + recurrent)),)
+
+        return advance
 
 
 class _ApartNorm(nn.Module):
@@ -178,6 +287,7 @@ class GRUCell(Cell):
     """
 
     gates = 3
+    gating = GRU
 
     def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
         super().__init__(input_size, hidden_size, feed_size=feed_size, layer_norm=layer_norm)
@@ -185,8 +295,10 @@ class GRUCell(Cell):
         self.input_norm = _ApartNorm(hidden_size, bias=True) if layer_norm else nn.Identity()
         self.recurrent_norm = _ApartNorm(hidden_size, bias=False) if layer_norm else nn.Identity()
 
-    def prepare(self) -> Advance:
-        """Return the step function."""
+    def _biases(self) -> list[Tensor]:
+        return [*super()._biases(), self.candidate_bias]
+
+    def _prepare_plain(self) -> Advance:
         parts = self._split_recurrence()
         size = self.hidden_size
 
@@ -209,6 +321,7 @@ class LSTMCell(Cell):
     """
 
     gates = 4
+    gating = LSTM
     parts = 2
 
     def __init__(self, input_size: int, hidden_size: int, *, feed_size: int = 0, layer_norm: bool = False) -> None:
@@ -221,145 +334,44 @@ class LSTMCell(Cell):
         assert bias is not None
         bias.data[hidden_size : 2 * hidden_size] = 1.0
 
-    def prepare(self) -> Advance:
-        """Return the step function."""
-        if self.layer_norm:
-            return self._prepare_normalised()
-        fed_part, fast = self._fused_recurrence(), current().fast
-
-        def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
-            given = _present(feed, state[0])
-            low = fed_part.low(*(part.flatten(0, -2) for part in given))
-            if low is not None:
-                return _lstm_update(projected, low, state[1])
-            product = fed_part(torch.cat(given, -1))
-            if fast:
-                return _LSTMUpdate.apply(projected, product, state[1])
-            return self._squash(projected + product, state[1], lambda cell: cell)
-
-        return advance
-
-    def prepare_whole(self) -> Advance:
-        """Return the step function that projects the input itself, in one product with all else."""
-        if self.layer_norm or not current().fast or torch.is_grad_enabled():
-            return super().prepare_whole()
-        weights = [self.input.weight, *([] if self.feed is None else [self.feed.weight]), self.recurrent.weight]
-        all_at_once = Operand(weights, self.input.bias, of_gates=True)
-
-        def advance(inputs: Tensor, feed: Tensor | None, state: CellState) -> CellState:
-            given = [part.flatten(0, -2) for part in (inputs, *_present(feed, state[0]))]
-            hidden, new = (torch.empty_like(state[1], memory_format=torch.contiguous_format) for _ in range(2))
-            all_at_once.lstm(given, state[1].flatten(0, -2), hidden.flatten(0, -2), new.flatten(0, -2))
-            return hidden, new
-
-        return advance
-
-    def _prepare_normalised(self) -> Advance:
+    def _prepare_plain(self) -> Advance:
         parts = self._split_recurrence()
 
         def advance(projected: Tensor, feed: Tensor | None, state: CellState) -> CellState:
             inputs, recurrent = parts(projected, feed, state[0])
-            return self._squash(self.input_norm(inputs) + self.recurrent_norm(recurrent), state[1], self.cell_norm)
+            gates = self.input_norm(inputs) + self.recurrent_norm(recurrent)
+            sigmoids, candidate = gates.split([3 * self.hidden_size, self.hidden_size], dim=-1)
+            entering, kept, shown = torch.sigmoid(sigmoids).chunk(3, dim=-1)
+            new = kept * state[1] + entering * torch.tanh(candidate)
+            return shown * torch.tanh(self.cell_norm(new)), new
 
         return advance
-
-    def _squash(self, gates: Tensor, cell: Tensor, norm: Callable[[Tensor], Tensor]) -> CellState:
-        """Return h', c' of pre-activations [.., 4H] and c [.., H]."""
-        sigmoids, candidate = gates.split([3 * self.hidden_size, self.hidden_size], dim=-1)
-        entering, kept, shown = torch.sigmoid(sigmoids).chunk(3, dim=-1)
-        new = kept * cell + entering * torch.tanh(candidate)
-        return shown * torch.tanh(norm(new)), new
-
-    def by_hand(self, state: CellState, steps: int, words: Tensor | None = None) -> Layer | None:
-        """Return the layer; see :meth:`Cell.by_hand`."""
-        if self.layer_norm:
-            return None
-        fed, known = self.input.weight, None
-        if words is not None:
-            fed, known = None if self.feed is None else self.feed.weight, (words, self.input.weight)
-        assert self.input.bias is not None
-        rounding = current().rounding
-        return Layer(
-            state, self.recurrent.weight, self.input.bias, fed=fed, words=known, steps=steps, rounding=rounding
-        )
-
-    def run(
-        self, inputs: Tensor, state: CellState, feeds: Tensor | None = None, ends: Tensor | None = None
-    ) -> tuple[Tensor, CellState]:
-        """Run over a whole sequence; see :meth:`Cell.run`."""
-        if not current().fast or self.layer_norm:
-            return super().run(inputs, state, feeds, ends)
-        weights = [self.input.weight]
-        if feeds is not None:
-            assert self.feed is not None
-            inputs, weights = torch.cat([inputs, feeds], -1), [*weights, self.feed.weight]
-        return self._run_all([self], [inputs], [state], [weights], ends)[0]
-
-    @classmethod
-    def run_together(
-        cls, cells: Sequence[Cell], inputs: Sequence[Tensor], states: Sequence[CellState], ends: Tensor | None = None
-    ) -> list[tuple[Tensor, CellState]]:
-        """Run cells over a sequence each, step by step side by side; see :meth:`Cell.run_together`."""
-        if not current().fast or cells[0].layer_norm:
-            return super().run_together(cells, inputs, states, ends)
-        return cls._run_all(cells, inputs, states, [[cell.input.weight] for cell in cells], ends)
-
-    @staticmethod
-    def _run_all(
-        cells: Sequence[Cell],
-        inputs: Sequence[Tensor],
-        states: Sequence[CellState],
-        weights: Sequence[Sequence[Tensor]],
-        ends: Tensor | None,
-    ) -> list[tuple[Tensor, CellState]]:
-        """Run, given the inputs' weights, each as parts that stand side by side."""
-        if not torch.is_grad_enabled():
-            given = zip(cells, inputs, states, weights, strict=True)
-            return [cell._run_without_gradients(*each, ends) for cell, *each in given]  # pyright: ignore
-        rounding = current().rounding
-        layers = []
-        for cell, given, state, parts in zip(cells, inputs, states, weights, strict=True):
-            recurrent, bias = cell.recurrent.weight, cell.input.bias
-            assert bias is not None
-            words = given, parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
-            layers.append(Layer(state, recurrent, bias, fed=None, words=words, steps=len(given), rounding=rounding))
-        return [(hiddens, (hidden, cell)) for hiddens, hidden, cell in run_side_by_side(layers, ends)]
-
-    def _run_without_gradients(
-        self, inputs: Tensor, state: CellState, weights: Sequence[Tensor], ends: Tensor | None
-    ) -> tuple[Tensor, CellState]:
-        """Run over a whole sequence, step by step in what fits the cache: one product of [x_t; h_{t-1}] a step."""
-        both = Operand([*weights, self.recurrent.weight], self.input.bias, of_gates=True)
-        hidden, cell = state
-        hiddens, cells = (hidden.new_empty(len(inputs), *hidden.shape) for _ in range(2))
-        for given, next_hidden, next_cell in zip(inputs, hiddens, cells, strict=True):
-            both.lstm([given, hidden], cell, next_hidden, next_cell)
-            hidden, cell = next_hidden, next_cell
-        return hiddens, at_ends(ends, hiddens, cells)
 
 
 def _present(feed: Tensor | None, hidden: Tensor) -> tuple[Tensor, ...]:
     return (hidden,) if feed is None else (feed, hidden)
 
 
-def _lstm_update(projected: Tensor, products: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return h', c' [.., H] of two parts of the pre-activations, [.., 4H] and [n, 4H], and c, without a derivative."""
+def _update(of: Gating, projected: Tensor, products: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h', c' [.., H] of two parts of pre-activations, [.., P * H] and [n, P * H], and c; no derivative."""
     flat = cell.reshape(-1, cell.shape[-1])
     hidden, new = torch.empty_like(flat), torch.empty_like(flat)
-    lstm_forward(products, flat, hidden, new, inputs=projected.reshape(len(flat), -1))
+    of.forward(products, flat, hidden, new, inputs=projected.reshape(len(flat), -1))
     return hidden.view(cell.shape), new.view(cell.shape)
 
 
-class _LSTMUpdate(torch.autograd.Function):
-    """(two parts of the pre-activations [.., 4H], c [.., H]) -> (h', c')."""
+class _Update(torch.autograd.Function):
+    """(two parts of the pre-activations [.., P * H], c [.., H]) -> (h', c')."""
 
     @staticmethod
-    def forward(ctx: Any, projected: Tensor, product: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, of: Gating, projected: Tensor, given: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         flat = cell.reshape(-1, cell.shape[-1])
-        inputs, products = (part.reshape(len(flat), -1) for part in (projected, product))
-        gates = flat.new_empty(len(flat), 4 * flat.shape[1])
-        hidden, new, squashed = (torch.empty_like(flat) for _ in range(3))
-        lstm_forward(products, flat, hidden, new, inputs=inputs, gates=gates, squashed=squashed)
+        inputs, products = (part.reshape(len(flat), -1) for part in (projected, given))
+        gates = torch.empty_like(products)
+        hidden, new = (torch.empty_like(flat) for _ in range(2))
+        squashed = torch.empty_like(flat) if of.squashes else None
+        of.forward(products, flat, hidden, new, inputs=inputs, gates=gates, squashed=squashed)
+        ctx.of = of
         ctx.save_for_backward(gates, flat, squashed)
         return hidden.view(cell.shape), new.view(cell.shape)
 
@@ -369,9 +381,9 @@ class _LSTMUpdate(torch.autograd.Function):
         gates, cell, squashed = ctx.saved_tensors
         of_hidden, of_cell = gradients[0].reshape(cell.shape), gradients[1].reshape(cell.shape).clone()
         of_gates = torch.empty_like(gates)
-        lstm_back(gates, cell, squashed, [of_hidden], of_cell, of_gates)
+        ctx.of.back(gates, cell, squashed, [of_hidden], of_cell, of_gates)
         of_part = of_gates.view(*gradients[0].shape[:-1], -1)
-        return of_part, of_part, of_cell.view(gradients[1].shape)
+        return None, of_part, of_part, of_cell.view(gradients[1].shape)
 
 
 _CELLS: dict[str, type[Cell]] = {"rnn": RNNCell, "gru": GRUCell, "lstm": LSTMCell}

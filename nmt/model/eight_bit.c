@@ -117,9 +117,32 @@ static inline __m512 gated(__m512 a, __m512 b) {
     return _mm512_div_ps(_mm512_sub_ps(one, of_b), _mm512_mul_ps(_mm512_add_ps(one, of_a), _mm512_add_ps(one, of_b)));
 }
 
-/* one step of an LSTM: h', c' [rows, units] of c and of what the products give; two panels have the gates i, f, o, g of 16 units */
-void lstm_of_bytes(const Parts *parts, int64_t count, const Matrix *by, const float *bias, const float *cells, float *hiddens,
-                   float *news) {
+/* h', c' of 16 units, of what two panels give, their biases and c; gating.py has the equations */
+static inline void lstm_of_panels(const float *sum, const float *bias, __m512 cell, float *hidden, float *new) {
+    __m512 of_in = _mm512_add_ps(_mm512_loadu_ps(sum), _mm512_loadu_ps(bias));
+    __m512 of_kept = _mm512_add_ps(_mm512_loadu_ps(sum + 16), _mm512_loadu_ps(bias + 16));
+    __m512 of_out = _mm512_add_ps(_mm512_loadu_ps(sum + 32), _mm512_loadu_ps(bias + 32));
+    __m512 of_new = _mm512_add_ps(_mm512_loadu_ps(sum + 48), _mm512_loadu_ps(bias + 48));
+    __m512 kept = _mm512_div_ps(cell, _mm512_add_ps(_mm512_set1_ps(1.0f), exponentials(of_kept, -1)));
+    __m512 both = _mm512_add_ps(kept, gated(of_in, of_new));
+    _mm512_storeu_ps(new, both);
+    _mm512_storeu_ps(hidden, gated(of_out, both));
+}
+
+static inline void gru_of_panels(const float *sum, const float *bias, __m512 cell, float *hidden, float *new) {
+    __m512 reset = sigmoid(_mm512_add_ps(_mm512_loadu_ps(sum), _mm512_loadu_ps(bias)));
+    __m512 update = sigmoid(_mm512_add_ps(_mm512_loadu_ps(sum + 16), _mm512_loadu_ps(bias + 16)));
+    __m512 candidate = _mm512_add_ps(_mm512_loadu_ps(sum + 32), _mm512_loadu_ps(bias + 32));
+    __m512 recurrent = _mm512_add_ps(_mm512_loadu_ps(sum + 48), _mm512_loadu_ps(bias + 48));
+    candidate = tangent(_mm512_fmadd_ps(reset, recurrent, candidate));
+    __m512 both = _mm512_fmadd_ps(update, _mm512_sub_ps(cell, candidate), candidate);
+    _mm512_storeu_ps(new, both);
+    _mm512_storeu_ps(hidden, both);
+}
+
+/* one step of an LSTM or GRU: h', c' [rows, units] of c and of what the products give; two panels have the four blocks of 16 units */
+void cell_of_bytes(int64_t kind, const Parts *parts, int64_t count, const Matrix *by, const float *bias, const float *cells,
+                   float *hiddens, float *news) {
     Rows rows = new_rows(parts, count);
     int64_t units = by->columns / 4, number = units / 16;
 #pragma omp parallel if (count * by->depth * units > 16 * SMALL)
@@ -132,8 +155,6 @@ void lstm_of_bytes(const Parts *parts, int64_t count, const Matrix *by, const fl
         for (int64_t s = 0; s < shares; s++)
             for (int64_t p = 0; p < number; p++) {
                 int64_t last = least((s + 1) * share, count);
-                __m512 of_in = _mm512_loadu_ps(bias + p * PAIR), of_kept = _mm512_loadu_ps(bias + p * PAIR + 16);
-                __m512 of_out = _mm512_loadu_ps(bias + p * PAIR + 32), of_new = _mm512_loadu_ps(bias + p * PAIR + 48);
                 for (int64_t first = s * share; first < last; first += GROUP) {
                     float sums[GROUP * PAIR];
                     int64_t after = least(first + GROUP, last);
@@ -141,12 +162,9 @@ void lstm_of_bytes(const Parts *parts, int64_t count, const Matrix *by, const fl
                     for (int64_t i = first; i < after; i++) {
                         const float *sum = sums + (i - first) * PAIR;
                         int64_t place = i * units + 16 * p;
-                        __m512 kept = exponentials(_mm512_add_ps(_mm512_loadu_ps(sum + 16), of_kept), -1);
-                        kept = _mm512_div_ps(_mm512_loadu_ps(cells + place), _mm512_add_ps(_mm512_set1_ps(1.0f), kept));
-                        __m512 entered = gated(_mm512_add_ps(_mm512_loadu_ps(sum), of_in), _mm512_add_ps(_mm512_loadu_ps(sum + 48), of_new));
-                        __m512 new = _mm512_add_ps(kept, entered);
-                        _mm512_storeu_ps(news + place, new);
-                        _mm512_storeu_ps(hiddens + place, gated(_mm512_add_ps(_mm512_loadu_ps(sum + 32), of_out), new));
+                        __m512 cell = _mm512_loadu_ps(cells + place);
+                        if (kind == LSTM) lstm_of_panels(sum, bias + p * PAIR, cell, hiddens + place, news + place);
+                        else gru_of_panels(sum, bias + p * PAIR, cell, hiddens + place, news + place);
                     }
                 }
             }

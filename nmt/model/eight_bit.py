@@ -21,22 +21,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nmt.model.gating import Gating
 from nmt.model.integers import IntegerMatrix, Kind
 from nmt.model.library import compiled, in_rows, multiplies_integers, side_by_side
 
 # columns that are made at a time, parts of rows; as in eight_bit.c
 _PANEL, _PARTS = 64, 4
-_GATES = 4
+_BLOCKS = 4
 
 
-def serves(matrix: Tensor, *, of_gates: bool = False) -> bool:
+def serves(matrix: Tensor) -> bool:
     """Say whether this processor multiplies by the matrix [m, k] in bytes, and whether that is worth it.
 
     Where sums are shorter than a few vectors, and results fewer than a panel, there is little to save; what is so
     small, as the position that local-p predicts, is often what everything else hangs on.
     """
     fits = matrix.dtype == torch.float32 and matrix.device.type == "cpu" and min(matrix.shape) >= _PANEL
-    fits = fits and not (of_gates and len(matrix) % _PANEL)
     return fits and multiplies_integers()
 
 
@@ -46,16 +46,20 @@ class ByteMatrix:
 
     Args:
         matrix: W.
-        bias: b [m], for :meth:`lstm` and :meth:`choose`; None: 0.
-        of_gates: its rows are the gates i, f, o, g of an LSTM, for :meth:`lstm` alone, and m a multiple of 64.
+        bias: b [m], for :meth:`advance` and :meth:`choose`; None: 0.
+        gating: its rows are the pre-activations of such a cell.
+
+    Attributes:
+        advances: whether it is for :meth:`advance`, which then replaces all other products: cells with four blocks.
     """
 
-    def __init__(self, matrix: Tensor, bias: Tensor | None = None, *, of_gates: bool = False) -> None:
+    def __init__(self, matrix: Tensor, bias: Tensor | None = None, gating: Gating | None = None) -> None:
         self.columns, self.inner = matrix.shape
         bias = matrix.new_zeros(self.columns) if bias is None else bias
         beyond = -self.columns % _PANEL
-        self.bias = _by_units(bias) if of_gates else functional.pad(bias, (0, beyond), value=float("-inf"))
-        self._matrix, self._of_gates = matrix, of_gates
+        self.advances = gating is not None and gating.blocks == _BLOCKS and not beyond
+        self.bias = _by_units(bias) if self.advances else functional.pad(bias, (0, beyond), value=float("-inf"))
+        self._matrix, self._gating = matrix, gating
         self._laid_out: dict[tuple[int, ...], IntegerMatrix] = {}
 
     def product(self, parts: Sequence[Tensor]) -> Tensor:
@@ -65,12 +69,13 @@ class ByteMatrix:
         compiled().product_of_bytes(side_by_side(parts), len(results), place, results.data_ptr())
         return results
 
-    def lstm(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
-        """Write h', c' [n, H] of an LSTM with pre-activations rows @ W^T + b, and c."""
+    def advance(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
+        """Write h', c' [n, H] of a cell with pre-activations rows @ W^T + b, and c."""
+        assert self.advances and self._gating is not None
         parts, place = self._meet(parts)
         cell = cell.contiguous()
         given = (each.data_ptr() for each in (self.bias, cell, hidden, new))
-        compiled().lstm_of_bytes(side_by_side(parts), len(cell), place, *given)
+        compiled().cell_of_bytes(self._gating.kind, side_by_side(parts), len(cell), place, *given)
 
     def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best of softmax(rows @ W^T + b) as :func:`nmt.model.kernels.choose` does."""
@@ -87,11 +92,11 @@ class ByteMatrix:
         parts = [in_rows(part) for part in (parts if len(parts) <= _PARTS else [torch.cat(list(parts), 1)])]
         widths = tuple(part.shape[1] for part in parts)
         if widths not in self._laid_out:
-            matrix = _by_units(self._matrix) if self._of_gates else self._matrix
+            matrix = _by_units(self._matrix) if self.advances else self._matrix
             self._laid_out[widths] = IntegerMatrix.of_parts(matrix.split(widths, 1), Kind.bytes)
         return parts, ctypes.byref(self._laid_out[widths].place)
 
 
-def _by_units(gates: Tensor) -> Tensor:
-    """Return the gates of 16 units, of 16 others, .., where there were all units' i, all units' f, .."""
-    return gates.unflatten(0, (_GATES, -1, _PANEL // _GATES)).transpose(0, 1).flatten(0, 2).contiguous()
+def _by_units(blocks: Tensor) -> Tensor:
+    """Return the blocks of 16 units, of 16 others, .., where there was the first of all units, the second of all, .."""
+    return blocks.unflatten(0, (_BLOCKS, -1, _PANEL // _BLOCKS)).transpose(0, 1).flatten(0, 2).contiguous()

@@ -7,7 +7,7 @@ Arguments are those of the functions of the same names in :mod:`nmt.model.kernel
 and contiguous, what products take and give is float32 or bfloat16, and rows may lie apart from each other. Nothing
 depends on the order in which programs run, so that results repeat.
 
-The equations stand where each is used: the LSTM (Hochreiter & Schmidhuber 1997) in cells.py, attention, readout and
+The equations stand where each is used: cells in gating.py, attention, readout and
 additive score with their derivatives (Luong et al. 2015, Bahdanau et al. 2015) in recurrence.py, the smoothed loss in
 cross_entropy.py. A softmax over more than a program holds at a time keeps the largest number so far and the sum of
 exponentials below it (Milakov & Gimelshein 2018, arXiv:1805.02867, algorithm 3).
@@ -34,6 +34,8 @@ _POSITIONS, _ELEMENTS = tl.constexpr(16), tl.constexpr(128)
 _LOGITS = tl.constexpr(4096)
 # most pieces of a vocabulary whose logits a program holds in registers, to choose among them
 MOST_PIECES = 2**15
+# kinds of cells, as in kernels.h; the third is a GRU
+_LSTM, _RNN = tl.constexpr(0), tl.constexpr(2)
 # sizes that change from batch to batch, for which nothing is to be compiled anew
 _CHANGING = ["positions", "asked"]
 
@@ -64,11 +66,11 @@ def _sum_of(count: tl.constexpr, a, b, c, d, a_row, b_row, c_row, d_row, row, co
 @triton.jit
 def _gate(
     products, inputs, bias, inputs_row, row, columns, mask, size,
-    has_inputs: tl.constexpr, has_bias: tl.constexpr, gate: tl.constexpr,
+    has_inputs: tl.constexpr, has_bias: tl.constexpr, blocks: tl.constexpr, gate: tl.constexpr,
 ):  # fmt: skip
-    """One gate's pre-activations."""
+    """One block of pre-activations."""
     places = gate * size + columns
-    total = tl.load(products + row * 4 * size + places, mask=mask, other=0.0).to(tl.float32)
+    total = tl.load(products + row * blocks * size + places, mask=mask, other=0.0).to(tl.float32)
     if has_inputs:
         total += tl.load(inputs + row * inputs_row + places, mask=mask, other=0.0).to(tl.float32)
     if has_bias:
@@ -77,31 +79,50 @@ def _gate(
 
 
 @triton.jit
-def _lstm_forward(
+def _cell_forward(
     products, inputs, bias, cell, hidden, new, gates, squashed, first, second, inputs_row, first_row, second_row, size,
-    has_inputs: tl.constexpr, has_bias: tl.constexpr, keeps: tl.constexpr, lows: tl.constexpr, block: tl.constexpr,
+    kind: tl.constexpr, blocks: tl.constexpr, has_inputs: tl.constexpr, has_bias: tl.constexpr, keeps: tl.constexpr,
+    lows: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Write c' = f c + i g and h' = o tanh(c') of one row, some units."""
+    """Write h' and c' of one row, some units; see gating.py."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     mask = columns < size
-    entering = _sigmoid(_gate(products, inputs, bias, inputs_row, row, columns, mask, size, has_inputs, has_bias, 0))
-    kept = _sigmoid(_gate(products, inputs, bias, inputs_row, row, columns, mask, size, has_inputs, has_bias, 1))
-    shown = _sigmoid(_gate(products, inputs, bias, inputs_row, row, columns, mask, size, has_inputs, has_bias, 2))
-    candidate = _tanh(_gate(products, inputs, bias, inputs_row, row, columns, mask, size, has_inputs, has_bias, 3))
     place = row * size + columns
-    after = kept * tl.load(cell + place, mask=mask, other=0.0) + entering * candidate
-    tanh = _tanh(after)
-    output = shown * tanh
+    start = gates + row * blocks * size + columns
+    before = tl.load(cell + place, mask=mask, other=0.0)
+    a = _gate(products, inputs, bias, inputs_row, row, columns, mask, size, has_inputs, has_bias, blocks, 0)
+    if kind == _RNN:
+        output = _tanh(a)
+        after = output
+        if keeps:
+            tl.store(start, output, mask=mask)
+    else:
+        b = _sigmoid(
+            _gate(products, inputs, bias, inputs_row, row, columns, mask, size, has_inputs, has_bias, blocks, 1)
+        )
+        c = _gate(products, inputs, bias, inputs_row, row, columns, mask, size, has_inputs, has_bias, blocks, 2)
+        d = _gate(products, inputs, bias, inputs_row, row, columns, mask, size, has_inputs, has_bias, blocks, 3)
+        a = _sigmoid(a)
+        if kind == _LSTM:
+            c = _sigmoid(c)
+            d = _tanh(d)
+            after = b * before + a * d
+            tanh = _tanh(after)
+            output = c * tanh
+            if keeps:
+                tl.store(squashed + place, tanh, mask=mask)
+        else:
+            c = _tanh(c + a * d)
+            output = c + b * (before - c)
+            after = output
+        if keeps:
+            tl.store(start, a, mask=mask)
+            tl.store(start + size, b, mask=mask)
+            tl.store(start + 2 * size, c, mask=mask)
+            tl.store(start + 3 * size, d, mask=mask)
     tl.store(new + place, after, mask=mask)
     tl.store(hidden + place, output, mask=mask)
-    if keeps:
-        tl.store(squashed + place, tanh, mask=mask)
-        start = gates + row * 4 * size + columns
-        tl.store(start, entering, mask=mask)
-        tl.store(start + size, kept, mask=mask)
-        tl.store(start + 2 * size, shown, mask=mask)
-        tl.store(start + 3 * size, candidate, mask=mask)
     if lows > 0:
         tl.store(first + row * first_row + columns, output.to(first.dtype.element_ty), mask=mask)
     if lows > 1:
@@ -109,29 +130,45 @@ def _lstm_forward(
 
 
 @triton.jit
-def _lstm_back(
+def _cell_back(
     gates, cell, squashed, of_cell, of_gates, a, b, c, d, a_row, b_row, c_row, d_row, size,
-    count: tl.constexpr, block: tl.constexpr,
+    kind: tl.constexpr, blocks: tl.constexpr, count: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """Write the gates' gradients and d c of one row, some units: see kernels.lstm_back."""
+    """Write the gradients of the pre-activations and of c of one row, some units; see gating.py."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * block + tl.arange(0, block)
     mask = columns < size
     of_hidden = _sum_of(count, a, b, c, d, a_row, b_row, c_row, d_row, row, columns, mask)
-    start = gates + row * 4 * size + columns
-    entering, kept = tl.load(start, mask=mask, other=0.0), tl.load(start + size, mask=mask, other=0.0)
-    shown, candidate = tl.load(start + 2 * size, mask=mask, other=0.0), tl.load(start + 3 * size, mask=mask, other=0.0)
-    place = row * size + columns
-    tanh = tl.load(squashed + place, mask=mask, other=0.0)
-    before = tl.load(cell + place, mask=mask, other=0.0)
-    of_new = tl.load(of_cell + place, mask=mask, other=0.0) + of_hidden * shown * (1.0 - tanh * tanh)
-    tl.store(of_cell + place, of_new * kept, mask=mask)
-    into = of_gates + row * 4 * size + columns
+    start, into = gates + row * blocks * size + columns, of_gates + row * blocks * size + columns
     low = of_gates.dtype.element_ty
-    tl.store(into, (of_new * candidate * entering * (1.0 - entering)).to(low), mask=mask)
-    tl.store(into + size, (of_new * before * kept * (1.0 - kept)).to(low), mask=mask)
-    tl.store(into + 2 * size, (of_hidden * tanh * shown * (1.0 - shown)).to(low), mask=mask)
-    tl.store(into + 3 * size, (of_new * entering * (1.0 - candidate * candidate)).to(low), mask=mask)
+    place = row * size + columns
+    of_new = tl.load(of_cell + place, mask=mask, other=0.0)
+    first = tl.load(start, mask=mask, other=0.0)
+    if kind == _RNN:
+        tl.store(of_cell + place, tl.zeros_like(of_new), mask=mask)
+        tl.store(into, ((of_new + of_hidden) * (1.0 - first * first)).to(low), mask=mask)
+    else:
+        before = tl.load(cell + place, mask=mask, other=0.0)
+        second, third = tl.load(start + size, mask=mask, other=0.0), tl.load(start + 2 * size, mask=mask, other=0.0)
+        fourth = tl.load(start + 3 * size, mask=mask, other=0.0)
+        if kind == _LSTM:
+            tanh = tl.load(squashed + place, mask=mask, other=0.0)
+            of_new += of_hidden * third * (1.0 - tanh * tanh)
+            of_first = of_new * fourth * first * (1.0 - first)
+            of_second = of_new * before * second * (1.0 - second)
+            of_third = of_hidden * tanh * third * (1.0 - third)
+            of_fourth = of_new * first * (1.0 - fourth * fourth)
+        else:
+            of_new += of_hidden
+            of_third = of_new * (1.0 - second) * (1.0 - third * third)
+            of_first = of_third * fourth * first * (1.0 - first)
+            of_second = of_new * (before - third) * second * (1.0 - second)
+            of_fourth = of_third * first
+        tl.store(of_cell + place, of_new * second, mask=mask)
+        tl.store(into, of_first.to(low), mask=mask)
+        tl.store(into + size, of_second.to(low), mask=mask)
+        tl.store(into + 2 * size, of_third.to(low), mask=mask)
+        tl.store(into + 3 * size, of_fourth.to(low), mask=mask)
 
 
 @triton.jit
@@ -384,7 +421,8 @@ def try_out(device: torch.device) -> None:
     choose(row, row[0], 1, torch.zeros(1, dtype=torch.long, device=device))
 
 
-def lstm_forward(
+def cell_forward(
+    kind: int,
     products: Tensor,
     cell: Tensor,
     hidden: Tensor,
@@ -396,26 +434,33 @@ def lstm_forward(
     squashed: Tensor | None,
     lows: Sequence[Tensor],
 ) -> None:
-    """Write h', c' of an LSTM's pre-activations."""
+    """Write h', c' of a cell's pre-activations, whose kind is as in kernels.h."""
     rows, size = cell.shape
-    keeps = gates is not None and squashed is not None
     first, second = (lows[place] if len(lows) > place else hidden for place in range(2))
-    _lstm_forward[rows, triton.cdiv(size, _COLUMNS)](
+    _cell_forward[rows, triton.cdiv(size, _COLUMNS)](
         products, _or(inputs, cell), _or(bias, cell), cell, hidden, new, _or(gates, cell), _or(squashed, cell),
-        first, second, _row(inputs), _row(first), _row(second), size,
-        has_inputs=inputs is not None, has_bias=bias is not None, keeps=keeps, lows=len(lows), block=_COLUMNS,
+        first, second, _row(inputs), _row(first), _row(second), size, kind=kind, blocks=products.shape[1] // size,
+        has_inputs=inputs is not None, has_bias=bias is not None, keeps=gates is not None, lows=len(lows),
+        block=_COLUMNS,
     )  # fmt: skip
 
 
-def lstm_back(
-    gates: Tensor, cell: Tensor, squashed: Tensor, of_hidden: Sequence[Tensor], of_cell: Tensor, of_gates: Tensor
+def cell_back(
+    kind: int,
+    gates: Tensor,
+    cell: Tensor,
+    squashed: Tensor | None,
+    of_hidden: Sequence[Tensor],
+    of_cell: Tensor,
+    of_gates: Tensor,
 ) -> None:
-    """Write the gradients of an LSTM's pre-activations and of c."""
+    """Write the gradients of a cell's pre-activations and of c."""
     rows, size = cell.shape
     tensors, distances = _several(of_hidden)
-    _lstm_back[rows, triton.cdiv(size, _COLUMNS)](
-        gates, cell, squashed, of_cell, of_gates, *tensors, *distances, size, count=len(of_hidden), block=_COLUMNS
-    )
+    _cell_back[rows, triton.cdiv(size, _COLUMNS)](
+        gates, cell, _or(squashed, cell), of_cell, of_gates, *tensors, *distances, size,
+        kind=kind, blocks=gates.shape[1] // size, count=len(of_hidden), block=_COLUMNS,
+    )  # fmt: skip
 
 
 def squash(products: Tensor, mask: Tensor | None, plain: Tensor, output: Tensor, low: Tensor | None) -> None:

@@ -445,12 +445,24 @@ void prepare_integers(void) { lay_out_coins(), ask_for_tiles(); }
 
 int64_t multiplies_in_tiles(void) { return has_tiles; }
 
+/* whether one of a panel's scales is not 0 */
+static inline int any_of(const float *scales) {
+    __m512 zero = _mm512_setzero_ps();
+    return _mm512_cmp_ps_mask(_mm512_loadu_ps(scales), zero, _CMP_NEQ_UQ) ||
+           _mm512_cmp_ps_mask(_mm512_loadu_ps(scales + 16), zero, _CMP_NEQ_UQ);
+}
+
 /* Rows of a segment, as lines with their scales, times a panel's, `length` words of each: `into` has `stride` columns to a row, of which
  * `left` or 32 are the panel's. With `more` they are added to what is there. What is met next, `next`, is fetched. */
 static ALONE void multiply_lines(const int32_t *rows, const float *row_scales, int64_t height, const int32_t *panel,
                                  const float *scales, int64_t length, int more, float *into, int64_t stride, int64_t left,
                                  const int32_t *next, int bytes) {
     int64_t line = line_of(bytes), tiles = parts_of(height, ROWS);
+    if (!any_of(scales)) {
+        /* nothing but zeros, as a GRU's weights have for what inputs, or the state, give nothing to */
+        for (int64_t r = 0; r < height && !more; r++) memset(into + r * stride, 0, least(PANEL, left) * sizeof(float));
+        return;
+    }
 #ifdef IN_TILES
     if (bytes && has_tiles) {
         for (int64_t r = 0; r < height; r += 32)

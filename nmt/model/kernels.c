@@ -255,37 +255,71 @@ static inline void NAMED(write_low, LOW)(const float *values, int64_t size, LOW 
     for (int64_t j = 0; j < size; j++) low[j] = TO(values[j]);
 }
 
-void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const float *bias, const float *cells,
+/* One row of a cell: h', c' and what is kept, of its pre-activations, three terms each; gating.py has the equations. */
+
+#define GATE(n) (get_float(given + (n) * size + j, left) + get_float(bias + (n) * size + j, left) + \
+                 NAMED(get, LOW)(product + (n) * size + j, left))
+
+static inline void NAMED(lstm_row, LOW)(const LOW *product, const float *given, const float *bias, const float *cell, int64_t size,
+                                        float *gate, float *hidden, float *new, float *squashed) {
+    ALL_AT_ONCE
+    for (int64_t j = 0; j < size; j += AT_ONCE) {
+        Left left = left_of(size - j);
+        Numbers entering = sigmoid(GATE(0)), kept = sigmoid(GATE(1)), shown = sigmoid(GATE(2)), candidate = tangent(GATE(3));
+        Numbers both = kept * get_float(cell + j, left) + entering * candidate, seen = tangent(both);
+        put(gate + j, left, entering), put(gate + size + j, left, kept), put(gate + 2 * size + j, left, shown);
+        put(gate + 3 * size + j, left, candidate), put(squashed + j, left, seen);
+        put(new + j, left, both), put(hidden + j, left, shown * seen);
+    }
+}
+
+static inline void NAMED(gru_row, LOW)(const LOW *product, const float *given, const float *bias, const float *cell, int64_t size,
+                                       float *gate, float *hidden, float *new) {
+    ALL_AT_ONCE
+    for (int64_t j = 0; j < size; j += AT_ONCE) {
+        Left left = left_of(size - j);
+        Numbers reset = sigmoid(GATE(0)), update = sigmoid(GATE(1)), recurrent = GATE(3);
+        Numbers candidate = tangent(GATE(2) + reset * recurrent), both = candidate + update * (get_float(cell + j, left) - candidate);
+        put(gate + j, left, reset), put(gate + size + j, left, update), put(gate + 2 * size + j, left, candidate);
+        put(gate + 3 * size + j, left, recurrent), put(new + j, left, both), put(hidden + j, left, both);
+    }
+}
+
+static inline void NAMED(rnn_row, LOW)(const LOW *product, const float *given, const float *bias, int64_t size, float *gate, float *hidden,
+                                       float *new) {
+    ALL_AT_ONCE
+    for (int64_t j = 0; j < size; j += AT_ONCE) {
+        Left left = left_of(size - j);
+        Numbers both = tangent(GATE(0));
+        put(gate + j, left, both), put(new + j, left, both), put(hidden + j, left, both);
+    }
+}
+
+#undef GATE
+
+void NAMED(cell_forward, LOW)(int64_t kind, const LOW *products, const Sum *inputs, const float *bias, const float *cells,
                               int64_t rows, int64_t size, float *gates, float *hiddens, float *news, float *squasheds,
                               LOW *lows, int64_t lows_stride, LOW *others, int64_t others_stride) {
+    int64_t width = blocks_of(kind) * size;
 #pragma omp parallel if (rows * size > SMALL)
     {
         /* what is not given is 0 */
-        float *sum = malloc(4 * size * sizeof(float)), *zeros = calloc(4 * size, sizeof(float));
+        float *sum = malloc(width * sizeof(float)), *zeros = calloc(width, sizeof(float));
         /* gates and tanh(c), where search does not ask for them: a loop without a question is vectorised everywhere */
-        float *unasked = gates ? NULL : malloc(5 * size * sizeof(float));
+        float *unasked = gates ? NULL : malloc((width + size) * sizeof(float));
         const float *added = bias ? bias : zeros;
         int in_place = inputs->count == 1 && inputs->terms[0].wide;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++) {
             const float *cell = cells + i * size, *given = inputs->count ? sum : zeros;
-            const LOW *product = products + i * 4 * size;
+            const LOW *product = products + i * width;
             float *hidden = hiddens + i * size, *new = news + i * size;
             if (in_place) given = (const float *)inputs->terms[0].values + i * inputs->terms[0].stride;
-            else if (inputs->count) NAMED(add_up, LOW)(inputs, i, 4 * size, sum);
-            float *gate = gates ? gates + i * 4 * size : unasked, *squashed = gates ? squasheds + i * size : unasked + 4 * size;
-            ALL_AT_ONCE
-            for (int64_t j = 0; j < size; j += AT_ONCE) {
-                Left left = left_of(size - j);
-#define SUM(gate) (get_float(given + gate * size + j, left) + get_float(added + gate * size + j, left) + \
-                   NAMED(get, LOW)(product + gate * size + j, left))
-                Numbers entering = sigmoid(SUM(0)), kept = sigmoid(SUM(1)), shown = sigmoid(SUM(2)), candidate = tangent(SUM(3));
-#undef SUM
-                Numbers both = kept * get_float(cell + j, left) + entering * candidate, seen = tangent(both);
-                put(gate + j, left, entering), put(gate + size + j, left, kept), put(gate + 2 * size + j, left, shown);
-                put(gate + 3 * size + j, left, candidate), put(squashed + j, left, seen);
-                put(new + j, left, both), put(hidden + j, left, shown * seen);
-            }
+            else if (inputs->count) NAMED(add_up, LOW)(inputs, i, width, sum);
+            float *gate = gates ? gates + i * width : unasked, *squashed = gates ? squasheds + i * size : unasked + width;
+            if (kind == LSTM) NAMED(lstm_row, LOW)(product, given, added, cell, size, gate, hidden, new, squashed);
+            else if (kind == GRU) NAMED(gru_row, LOW)(product, given, added, cell, size, gate, hidden, new);
+            else NAMED(rnn_row, LOW)(product, given, added, size, gate, hidden, new);
             NAMED(write_low, LOW)(hidden, size, lows, lows_stride, i);
             NAMED(write_low, LOW)(hidden, size, others, others_stride, i);
         }
@@ -293,32 +327,64 @@ void NAMED(lstm_forward, LOW)(const LOW *products, const Sum *inputs, const floa
     }
 }
 
-void NAMED(lstm_back, LOW)(const float *gates, const float *cells, const float *squasheds, const Sum *of_hidden,
+/* One row of gradients: those of the pre-activations, and that of c in the place of that of c', given that of h', `total`. */
+
+static inline void NAMED(lstm_row_back, LOW)(const float *entering, const float *cell, const float *squashed, const float *total,
+                                             int64_t size, float *of_cell, LOW *of_gate) {
+    const float *kept = entering + size, *shown = kept + size, *candidate = shown + size;
+#pragma omp simd
+    for (int64_t j = 0; j < size; j++) {
+        float d = of_cell[j] + total[j] * shown[j] * (1 - squashed[j] * squashed[j]);
+        of_gate[j] = TO(d * candidate[j] * entering[j] * (1 - entering[j]));
+        of_gate[size + j] = TO(d * cell[j] * kept[j] * (1 - kept[j]));
+        of_gate[2 * size + j] = TO(total[j] * squashed[j] * shown[j] * (1 - shown[j]));
+        of_gate[3 * size + j] = TO(d * entering[j] * (1 - candidate[j] * candidate[j]));
+        of_cell[j] = d * kept[j];
+    }
+}
+
+static inline void NAMED(gru_row_back, LOW)(const float *reset, const float *cell, const float *total, int64_t size, float *of_cell,
+                                            LOW *of_gate) {
+    const float *update = reset + size, *candidate = update + size, *recurrent = candidate + size;
+#pragma omp simd
+    for (int64_t j = 0; j < size; j++) {
+        float d = of_cell[j] + total[j], of_candidate = d * (1 - update[j]) * (1 - candidate[j] * candidate[j]);
+        of_gate[j] = TO(of_candidate * recurrent[j] * reset[j] * (1 - reset[j]));
+        of_gate[size + j] = TO(d * (cell[j] - candidate[j]) * update[j] * (1 - update[j]));
+        of_gate[2 * size + j] = TO(of_candidate);
+        of_gate[3 * size + j] = TO(of_candidate * reset[j]);
+        of_cell[j] = d * update[j];
+    }
+}
+
+static inline void NAMED(rnn_row_back, LOW)(const float *hidden, const float *total, int64_t size, float *of_cell, LOW *of_gate) {
+#pragma omp simd
+    for (int64_t j = 0; j < size; j++) {
+        of_gate[j] = TO((of_cell[j] + total[j]) * (1 - hidden[j] * hidden[j]));
+        of_cell[j] = 0;
+    }
+}
+
+void NAMED(cell_back, LOW)(int64_t kind, const float *gates, const float *cells, const float *squasheds, const Sum *of_hidden,
                            int64_t rows, int64_t size, float *of_cells, LOW *of_gates) {
+    int64_t width = blocks_of(kind) * size;
 #pragma omp parallel
     {
         float *total = malloc(size * sizeof(float));
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < rows; i++) {
-            const float *entering = gates + i * 4 * size, *kept = entering + size, *shown = kept + size;
-            const float *candidate = shown + size, *cell = cells + i * size, *squashed = squasheds + i * size;
+            const float *gate = gates + i * width, *cell = cells + i * size;
             float *of_cell = of_cells + i * size;
-            LOW *of_gate = of_gates + i * 4 * size;
+            LOW *of_gate = of_gates + i * width;
             /* the next row is on its way meanwhile: of parts this short the processor fetches little by itself */
-            for (int64_t k = 0; k < 4 * size; k += 16) {
-                __builtin_prefetch(entering + 4 * size + k, 0, 2);
-                __builtin_prefetch(of_gate + 4 * size + k, 1, 2);
+            for (int64_t k = 0; k < width; k += 16) {
+                __builtin_prefetch(gate + width + k, 0, 2);
+                __builtin_prefetch(of_gate + width + k, 1, 2);
             }
             NAMED(add_up, LOW)(of_hidden, i, size, total);
-#pragma omp simd
-            for (int64_t j = 0; j < size; j++) {
-                float d = of_cell[j] + total[j] * shown[j] * (1 - squashed[j] * squashed[j]);
-                of_gate[j] = TO(d * candidate[j] * entering[j] * (1 - entering[j]));
-                of_gate[size + j] = TO(d * cell[j] * kept[j] * (1 - kept[j]));
-                of_gate[2 * size + j] = TO(total[j] * squashed[j] * shown[j] * (1 - shown[j]));
-                of_gate[3 * size + j] = TO(d * entering[j] * (1 - candidate[j] * candidate[j]));
-                of_cell[j] = d * kept[j];
-            }
+            if (kind == LSTM) NAMED(lstm_row_back, LOW)(gate, cell, squasheds + i * size, total, size, of_cell, of_gate);
+            else if (kind == GRU) NAMED(gru_row_back, LOW)(gate, cell, total, size, of_cell, of_gate);
+            else NAMED(rnn_row_back, LOW)(gate, total, size, of_cell, of_gate);
         }
         free(total);
     }

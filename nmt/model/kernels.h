@@ -81,6 +81,10 @@ static inline float largest_of(const float *values) {
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t parts_of(int64_t whole, int64_t part) { return (whole + part - 1) / part; }
 
+/* kinds of cells, and how many blocks of pre-activations each has: gating.py */
+enum { LSTM, GRU, RNN };
+static inline int64_t blocks_of(int64_t kind) { return kind == RNN ? 1 : 4; }
+
 /* what integers.c rounds factors to: 16 bits, 8, or 8 where the rows that meet a matrix are gradients */
 enum { SHORTS, BYTES, BYTES_OF_GRADIENTS };
 
@@ -98,11 +102,11 @@ typedef struct { const void *panels; const float *scales; int64_t columns, depth
 typedef struct { Matrix by; float *results; int64_t more; } IntegerProduct;
 
 /* what steps.c calls of the other files */
-void lstm_forward_float(const float *products, const Sum *inputs, const float *bias, const float *cells, int64_t rows, int64_t size,
-                        float *gates, float *hiddens, float *news, float *squasheds, float *lows, int64_t lows_stride, float *others,
-                        int64_t others_stride);
-void lstm_back_float(const float *gates, const float *cells, const float *squasheds, const Sum *of_hidden, int64_t rows, int64_t size,
-                     float *of_cells, float *of_gates);
+void cell_forward_float(int64_t kind, const float *products, const Sum *inputs, const float *bias, const float *cells, int64_t rows,
+                        int64_t size, float *gates, float *hiddens, float *news, float *squasheds, float *lows, int64_t lows_stride,
+                        float *others, int64_t others_stride);
+void cell_back_float(int64_t kind, const float *gates, const float *cells, const float *squasheds, const Sum *of_hidden, int64_t rows,
+                     int64_t size, float *of_cells, float *of_gates);
 void squash_float(const float *products, const float *masks, int64_t masks_stride, int64_t rows, int64_t size, float *plains,
                   float *outputs, float *lows, int64_t lows_stride);
 void squash_back_float(const Sum *of_output, const float *masks, int64_t masks_stride, const float *plains, int64_t rows, int64_t size,

@@ -6,8 +6,8 @@ installed, if there is a C compiler; ``gpu_kernels.py`` has what a GPU needs of 
 below beside them, compute the same up to rounding, and serve all other types and devices.
 
 State is float32 there; ``low`` is what products take and give, bfloat16 or float32, one of them in a call. What is
-computed has its equations where it is used: the LSTM in cells.py, attention and readout in recurrence.py, the loss in
-cross_entropy.py.
+computed has its equations where it is used: attention and readout in recurrence.py, the loss in cross_entropy.py;
+cells have functions of their own, in gating.py.
 """
 
 import ctypes
@@ -58,7 +58,7 @@ def serves(state: Tensor) -> bool:
     return state.dtype == torch.float32 and state.device.type == "cpu" and library() is not None
 
 
-def _usable(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] = ()) -> Any | None:
+def usable(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] = ()) -> Any | None:
     """Return the library where it serves the state, and can read what it is given.
 
     Args:
@@ -71,7 +71,7 @@ def _usable(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] 
     return library()
 
 
-def _on_gpu(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] = ()) -> Any | None:
+def on_gpu(state: Tensor, *whole: Tensor | None, rows: Sequence[Tensor | None] = ()) -> Any | None:
     """Return the functions for GPUs where they serve the state, and can read what they are given; as above."""
     if state.device.type not in _GPUS or not state.numel() or not _readable(state, whole, rows):
         return None
@@ -94,127 +94,6 @@ def _readable(state: Tensor, whole: Sequence[Tensor | None], rows: Sequence[Tens
     return True
 
 
-def lstm_forward(
-    products: Tensor,
-    cell: Tensor,
-    hidden: Tensor,
-    new: Tensor,
-    *,
-    inputs: Tensor | None = None,
-    bias: Tensor | None = None,
-    gates: Tensor | None = None,
-    squashed: Tensor | None = None,
-    lows: Sequence[Tensor] = (),
-) -> None:
-    """Write h', c' of an LSTM's pre-activations, products + inputs + bias.
-
-    Args:
-        products: [B, 4H], low.
-        cell: c [B, H].
-        hidden: h' [B, H] is written there.
-        new: c' [B, H].
-        inputs: [B, 4H], float32 or of the type of the products; None: 0.
-        bias: [4H]; None: 0.
-        gates: the activated i, f, o, g [B, 4H]; None: not wanted.
-        squashed: tanh(c') [B, H]; wanted where the gates are.
-        lows: h' again, up to two times rows [B, H] of a low buffer.
-    """
-    native = _usable(cell, products, hidden, new, bias, gates, squashed, rows=(inputs, *lows))
-    if native is not None:
-        rows, size = cell.shape
-        function = native.lstm_forward_float if products.dtype == torch.float32 else native.lstm_forward_bfloat16
-        function(
-            products.data_ptr(),
-            _sum(() if inputs is None else (inputs,)),
-            None if bias is None else bias.data_ptr(),
-            cell.data_ptr(),
-            rows,
-            size,
-            None if gates is None else gates.data_ptr(),
-            hidden.data_ptr(),
-            new.data_ptr(),
-            None if squashed is None else squashed.data_ptr(),
-            *_rows(lows[0] if lows else None),
-            *_rows(lows[1] if len(lows) > 1 else None),
-        )
-        return
-    fused = _on_gpu(cell, products, hidden, new, bias, gates, squashed, rows=(inputs, *lows))
-    if fused is not None:
-        kept = {"gates": gates, "squashed": squashed}
-        fused.lstm_forward(products, cell, hidden, new, inputs=inputs, bias=bias, **kept, lows=lows)
-        return
-    total = cell.new_empty(products.shape) if gates is None else gates
-    total.copy_(products)
-    for each in (inputs, bias):
-        if each is not None:
-            total += each
-    squashed = torch.empty_like(cell) if squashed is None else squashed
-    size = cell.shape[1]
-    # tanh(x) = 2 sigmoid(2 x) - 1: torch vectorises sigmoid several times better on CPUs
-    candidate = total[:, 3 * size :]
-    candidate.mul_(2)
-    total.sigmoid_()
-    candidate.mul_(2).sub_(1)
-    entering, kept, shown = total[:, : 3 * size].split(size, dim=1)
-    torch.mul(kept, cell, out=new).addcmul_(entering, candidate)
-    tanh_(squashed.copy_(new))
-    torch.mul(shown, squashed, out=hidden)
-    for low in lows:
-        low.copy_(hidden)
-
-
-def lstm_back(
-    gates: Tensor, cell: Tensor, squashed: Tensor, of_hidden: Sequence[Tensor], of_cell: Tensor, of_gates: Tensor
-) -> None:
-    """Write dL/d(pre-activations), and dL/dc in the place of dL/dc'.
-
-    With dh, dc the gradients of h' and c': do = dh tanh(c'), dc += dh o (1 - tanh(c')^2), di = dc g, df = dc c,
-    dg = dc i; then each times the derivative of its own squashing, s (1 - s) or 1 - g^2.
-
-    Args:
-        gates: i, f, o, g [B, 4H].
-        cell: c [B, H].
-        squashed: tanh(c') [B, H].
-        of_hidden: what adds up to dh, up to four of [B, H], float32 or of the type of ``of_gates``.
-        of_cell: dc' [B, H], overwritten.
-        of_gates: [B, 4H], low; written.
-    """
-    native = _usable(cell, gates, squashed, of_cell, of_gates, rows=of_hidden)
-    if native is not None:
-        rows, size = cell.shape
-        function = native.lstm_back_float if of_gates.dtype == torch.float32 else native.lstm_back_bfloat16
-        function(
-            gates.data_ptr(),
-            cell.data_ptr(),
-            squashed.data_ptr(),
-            _sum(of_hidden),
-            rows,
-            size,
-            of_cell.data_ptr(),
-            of_gates.data_ptr(),
-        )
-        return
-    fused = _on_gpu(cell, gates, squashed, of_cell, of_gates, rows=of_hidden)
-    if fused is not None:
-        fused.lstm_back(gates, cell, squashed, of_hidden, of_cell, of_gates)
-        return
-    total, size = _added(of_hidden, cell), cell.shape[1]
-    entering, kept, shown, candidate = gates.split(size, dim=1)
-    through = total * shown
-    of_cell.add_(torch.addcmul(through, through, squashed.square(), value=-1))
-    found = torch.empty_like(gates)
-    of_entering, of_kept, of_shown, of_candidate = found.split(size, dim=1)
-    torch.mul(of_cell, candidate, out=of_entering)
-    torch.mul(of_cell, cell, out=of_kept)
-    torch.mul(total, squashed, out=of_shown)
-    torch.mul(of_cell, entering, out=of_candidate)
-    sigmoids = gates[:, : 3 * size]
-    found[:, : 3 * size] *= torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1)
-    of_candidate.addcmul_(of_candidate, candidate.square(), value=-1)
-    of_cell.mul_(kept)
-    of_gates.copy_(found)
-
-
 def squash(products: Tensor, mask: Tensor | None, plain: Tensor, output: Tensor, low: Tensor | None) -> None:
     """Write tanh(products) [B, F], and that times a mask.
 
@@ -225,9 +104,9 @@ def squash(products: Tensor, mask: Tensor | None, plain: Tensor, output: Tensor,
         output: with the mask; the same tensor as ``plain`` where there is none.
         low: the output again, rows of a low buffer; None: not wanted.
     """
-    native = _usable(plain, products, output, rows=(mask, low))
+    native = usable(plain, products, output, rows=(mask, low))
     if native is None:
-        fused = _on_gpu(plain, products, output, rows=(mask, low))
+        fused = on_gpu(plain, products, output, rows=(mask, low))
         if fused is not None:
             fused.squash(products, mask, plain, output, low)
             return
@@ -238,24 +117,24 @@ def squash(products: Tensor, mask: Tensor | None, plain: Tensor, output: Tensor,
             low.copy_(output)
         return
     function = native.squash_float if products.dtype == torch.float32 else native.squash_bfloat16
-    places = *_repeated(mask, len(plain)), *plain.shape, plain.data_ptr(), output.data_ptr(), *_rows(low)
+    places = *_repeated(mask, len(plain)), *plain.shape, plain.data_ptr(), output.data_ptr(), *rows_of(low)
     function(products.data_ptr(), *places)
 
 
 def squash_back(of_output: Sequence[Tensor], mask: Tensor | None, plain: Tensor, of_products: Tensor) -> None:
     """Write the gradient of the products [B, F], low, given what adds up to that of the output; see :func:`squash`."""
-    native = _usable(plain, of_products, rows=(mask, *of_output))
+    native = usable(plain, of_products, rows=(mask, *of_output))
     if native is None:
-        fused = _on_gpu(plain, of_products, rows=(mask, *of_output))
+        fused = on_gpu(plain, of_products, rows=(mask, *of_output))
         if fused is not None:
             fused.squash_back(of_output, mask, plain, of_products)
             return
-        total = _added(of_output, plain)
+        total = added(of_output, plain)
         total = total if mask is None else total * mask
         of_products.copy_(torch.addcmul(total, total, plain.square(), value=-1))
         return
     function = native.squash_back_float if of_products.dtype == torch.float32 else native.squash_back_bfloat16
-    function(_sum(of_output), *_repeated(mask, len(plain)), plain.data_ptr(), *plain.shape, of_products.data_ptr())
+    function(as_sum(of_output), *_repeated(mask, len(plain)), plain.data_ptr(), *plain.shape, of_products.data_ptr())
 
 
 def attend(
@@ -278,9 +157,9 @@ def attend(
         contexts: is written.
         low: the contexts again, rows of a low buffer; None: not wanted.
     """
-    native = _usable(values, scores, padding, factors, weights, contexts, rows=(low,))
+    native = usable(values, scores, padding, factors, weights, contexts, rows=(low,))
     if native is None:
-        fused = _on_gpu(values, scores, padding, factors, weights, contexts, rows=(low,))
+        fused = on_gpu(values, scores, padding, factors, weights, contexts, rows=(low,))
         if fused is not None:
             fused.attend(scores, padding, factors, values, weights, contexts, low)
             return
@@ -291,7 +170,7 @@ def attend(
         return
     function = native.attend_bfloat16 if low is not None and low.dtype == torch.bfloat16 else native.attend_float
     given = (each.data_ptr() for each in (scores, padding, factors, values))
-    function(*given, *values.shape, weights.data_ptr(), contexts.data_ptr(), *_rows(low))
+    function(*given, *values.shape, weights.data_ptr(), contexts.data_ptr(), *rows_of(low))
 
 
 def attend_back(
@@ -312,13 +191,13 @@ def attend_back(
         of_contexts: the sum is written there.
         of_scores: is written.
     """
-    native = _usable(values, weights, of_contexts, of_scores, rows=(of_weights, *of_context))
+    native = usable(values, weights, of_contexts, of_scores, rows=(of_weights, *of_context))
     if native is None:
-        fused = _on_gpu(values, weights, of_contexts, of_scores, rows=(of_weights, *of_context))
+        fused = on_gpu(values, weights, of_contexts, of_scores, rows=(of_weights, *of_context))
         if fused is not None:
             fused.attend_back(of_context, of_weights, weights, values, of_contexts, of_scores)
             return
-        of_contexts.copy_(_added(of_context, of_contexts))
+        of_contexts.copy_(added(of_context, of_contexts))
         # a row times a matrix, not a matrix times a column, which takes a CPU ten times as long
         given = torch.bmm(of_contexts.unsqueeze(1), values.transpose(1, 2)).squeeze(1)
         weighted = weights * (given if of_weights is None else given + of_weights)
@@ -326,7 +205,7 @@ def attend_back(
         return
     low = any(each.dtype == torch.bfloat16 for each in of_context)
     function = native.attend_back_bfloat16 if low else native.attend_back_float
-    given = _sum(of_context), *_rows(of_weights), weights.data_ptr(), values.data_ptr(), *values.shape
+    given = as_sum(of_context), *rows_of(of_weights), weights.data_ptr(), values.data_ptr(), *values.shape
     function(*given, of_contexts.data_ptr(), of_scores.data_ptr())
 
 
@@ -335,9 +214,9 @@ def additive(products: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
 
     Each sentence's keys are asked for by N / B rows, one after the other.
     """
-    native, asked = _usable(keys, products, vector), len(products) // max(len(keys), 1)
+    native, asked = usable(keys, products, vector), len(products) // max(len(keys), 1)
     if native is None:
-        fused = _on_gpu(keys, products, vector)
+        fused = on_gpu(keys, products, vector)
         if fused is not None:
             return fused.additive(products, keys, vector)
         if not asked:
@@ -357,7 +236,7 @@ def compare(queries: Tensor, keys: Tensor, places: Tensor | None = None) -> Tens
     ``places`` [B] are int64 where the sentences' keys are among more, [N, S, H].
     """
     assert queries.shape[2] == keys.shape[2] and len(queries) == len(keys if places is None else places)
-    native = _usable(queries, rows=(keys,)) if keys.is_contiguous() else None
+    native = usable(queries, rows=(keys,)) if keys.is_contiguous() else None
     if native is None:
         keys = keys if places is None else keys.index_select(0, places)
         return torch.bmm(queries, keys.to(queries.dtype).transpose(1, 2))
@@ -374,7 +253,7 @@ def average(weights: Tensor, values: Tensor, places: Tensor | None = None) -> Te
     Weights below 1e-30 may count as 0. ``places`` are as in :func:`compare`.
     """
     assert weights.shape[2] == values.shape[1] and len(weights) == len(values if places is None else places)
-    native = _usable(weights, rows=(values,)) if values.is_contiguous() else None
+    native = usable(weights, rows=(values,)) if values.is_contiguous() else None
     if native is None:
         values = values if places is None else values.index_select(0, places)
         return torch.bmm(weights, values.to(weights.dtype))
@@ -393,7 +272,7 @@ def soften(scores: Tensor, allowed: Tensor) -> Tensor | None:
     given = scores.dim() == allowed.dim() == 3 and scores.numel() and allowed.dtype == torch.bool
     if not given or allowed.shape not in (scores.shape, (scores.shape[0], 1, scores.shape[2])):
         return None
-    native = _usable(scores, allowed)
+    native = usable(scores, allowed)
     if native is None:
         return None
     weights, (sentences, asked, positions) = torch.empty_like(scores), scores.shape
@@ -422,9 +301,9 @@ def additive_back(
         of_products: [B, A], low; written.
         of_vector: [A], added to.
     """
-    native = _usable(keys, products, vector, of_scores, of_keys, of_products, of_vector)
+    native = usable(keys, products, vector, of_scores, of_keys, of_products, of_vector)
     if native is None:
-        fused = _on_gpu(keys, products, vector, of_scores, of_keys, of_products, of_vector)
+        fused = on_gpu(keys, products, vector, of_scores, of_keys, of_products, of_vector)
         if fused is not None:
             fused.additive_back(products, keys, vector, of_scores, of_keys, of_products, of_vector)
             return
@@ -462,14 +341,14 @@ def cross_entropy(
         of_bias: [V], to which the sum of the rows is added, on a CPU before they are rounded.
         differentiate: whether gradients are wanted.
     """
-    native = _usable(nll, logits, bias, targets, real, of_bias)
+    native = usable(nll, logits, bias, targets, real, of_bias)
     if native is not None:
         function = native.cross_entropy_float if logits.dtype == torch.float32 else native.cross_entropy_bfloat16
         wanted = None if real is None else real.data_ptr()
         given = *logits.shape, smoothing, differentiate, nll.data_ptr(), of_bias.data_ptr()
         function(logits.data_ptr(), bias.data_ptr(), targets.data_ptr(), wanted, *given)
         return
-    fused = _on_gpu(nll, logits, bias, targets, real, of_bias)
+    fused = on_gpu(nll, logits, bias, targets, real, of_bias)
     if fused is not None:
         given = logits, bias, targets, real, smoothing, nll, of_bias
         fused.cross_entropy(*given, differentiate=differentiate)
@@ -511,10 +390,10 @@ def join_targets(
         of_readouts: [n, F]; loses share * W_y.
         of_weight: [V, F]; row y loses share * h.
     """
-    native = _usable(of_readouts, targets, real, weight, of_weight, rows=(readouts,))
+    native = usable(of_readouts, targets, real, weight, of_weight, rows=(readouts,))
     if native is not None and readouts.dtype == torch.float32:
         places = targets.data_ptr(), None if real is None else real.data_ptr(), *of_readouts.shape, len(weight)
-        given = weight.data_ptr(), *_rows(readouts), of_readouts.data_ptr(), of_weight.data_ptr()
+        given = weight.data_ptr(), *rows_of(readouts), of_readouts.data_ptr(), of_weight.data_ptr()
         native.join_targets(*places, share, *given)
         return
     shares = torch.full_like(targets, share, dtype=weight.dtype) if real is None else real.to(weight.dtype) * share
@@ -542,9 +421,9 @@ def choose(logits: Tensor, bias: Tensor, count: int, never: Tensor) -> tuple[Ten
     Returns:
         Log-probabilities [n, count] float32, and ids.
     """
-    native = _usable(bias, logits, never)
+    native = usable(bias, logits, never)
     if native is None:
-        fused = _on_gpu(bias, logits, never)
+        fused = on_gpu(bias, logits, never)
         assert fused is not None, "asked for without chooses()"
         return fused.choose(logits, bias, count, never)
     function = native.choose_float if logits.dtype == torch.float32 else native.choose_bfloat16
@@ -591,7 +470,7 @@ def drop(values: Tensor | None, bits: Tensor, threshold: int, scale: float) -> T
     Where there are no values they are 1, in float32.
     """
     result = torch.empty(bits.shape) if values is None else torch.empty_like(values)
-    native = _usable(result, values, bits)
+    native = usable(result, values, bits)
     if native is None:
         return torch.mul(1.0 if values is None else values, bits >= threshold).mul_(scale)
     given = None if values is None else values.data_ptr(), bits.data_ptr()
@@ -602,10 +481,10 @@ def drop(values: Tensor | None, bits: Tensor, threshold: int, scale: float) -> T
 def add_by_token(tokens: Tensor, values: Tensor, vocabulary: int) -> Tensor:
     """Return the sum of the rows [n, D] of each token, [n] ids: [V, D]."""
     result = values.new_empty(vocabulary, values.shape[1])
-    native = _usable(result, tokens, rows=(values,))
+    native = usable(result, tokens, rows=(values,))
     if native is None or values.dtype != torch.float32:
         return result.zero_().index_add_(0, tokens, values)
-    native.add_by_token(tokens.data_ptr(), *_rows(values), *values.shape, vocabulary, result.data_ptr())
+    native.add_by_token(tokens.data_ptr(), *rows_of(values), *values.shape, vocabulary, result.data_ptr())
     return result
 
 
@@ -641,7 +520,7 @@ def flipped(rows: Tensor) -> Tensor:
     return flip(rows, rows.new_empty(rows.shape[::-1])) if flips(rows) else rows.t()
 
 
-def _added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
+def added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
     """Return the sum of tensors of any type in that of ``like``, as a new one."""
     total = terms[0].to(like.dtype, copy=True)
     for term in terms[1:]:
@@ -649,7 +528,7 @@ def _added(terms: Sequence[Tensor], like: Tensor) -> Tensor:
     return total
 
 
-def _sum(terms: Sequence[Tensor]) -> Any:
+def as_sum(terms: Sequence[Tensor]) -> Any:
     """Return what the library knows as a sum."""
     numbers = [len(terms)]
     for term in terms:
@@ -657,7 +536,7 @@ def _sum(terms: Sequence[Tensor]) -> Any:
     return Several(*numbers)
 
 
-def _rows(tensor: Tensor | None) -> tuple[int | None, int]:
+def rows_of(tensor: Tensor | None) -> tuple[int | None, int]:
     """Return where a tensor's rows are, and their distance."""
     return (None, 0) if tensor is None else (tensor.data_ptr(), tensor.stride(0))
 

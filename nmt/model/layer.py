@@ -1,4 +1,4 @@
-"""All steps of an LSTM layer in buffers, forwards and backwards: the stuff of recurrences with a derivative by hand."""
+"""All steps of a layer of cells in buffers, forwards and backwards: the stuff of recurrences derived by hand."""
 
 import ctypes
 from abc import ABC, abstractmethod
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nmt.model.kernels import flipped, lstm_back, lstm_forward
+from nmt.model.gating import Gating
+from nmt.model.kernels import flipped
 from nmt.model.library import compiled
 from nmt.model.products import Factor, Rounding, Stack, outers, rounded, rounded_rows, times_transposed
 from nmt.model.steps import LayerSteps, describe, describe_factor, describe_words
@@ -37,20 +38,22 @@ class Part(ABC):
 
 
 class Layer(Part):
-    """One LSTM layer; see :class:`nmt.model.cells.LSTMCell` for what it computes.
+    """One layer of cells; see :mod:`nmt.model.gating` for what it computes.
 
     Args:
+        gating: the cells' kind; weights have the rows of its P blocks of pre-activations.
         state: h_0, c_0 [B, H].
-        recurrent: U [4H, H].
-        bias: b [4H].
-        fed: [4H, D], the weight of what is fed at each step; None: nothing is.
-        words: [T, B, E] known beforehand, and their weight [4H, E]; None: all input is fed.
+        recurrent: U [P * H, H].
+        bias: b [P * H].
+        fed: [P * H, D], the weight of what is fed at each step; None: nothing is.
+        words: [T, B, E] known beforehand, and their weight [P * H, E]; None: all input is fed.
         steps: T.
         rounding: of factors; float64 stays as it is.
     """
 
     def __init__(
         self,
+        gating: Gating,
         state: Sequence[Tensor],
         recurrent: Tensor,
         bias: Tensor,
@@ -60,6 +63,7 @@ class Layer(Part):
         steps: int,
         rounding: Rounding,
     ) -> None:
+        self.gating = gating
         self.tensors = (*state, recurrent, bias, *(() if fed is None else (fed,)), *(words or ()))
         self.steps, self.fed_size, self._reads = steps, 0 if fed is None else fed.shape[1], words is not None
         self.rounding = rounding if state[0].dtype == torch.float32 else Rounding.none
@@ -67,7 +71,7 @@ class Layer(Part):
     def begin(self) -> None:
         """Make the buffers."""
         hidden, cell, recurrent, bias, *others = self.tensors
-        batch, size = hidden.shape
+        (batch, size), width = hidden.shape, len(bias)
         fed = [rounded(others[0], self.rounding)] if self.fed_size else []
         self.factor = Factor(*fed, rounded(recurrent, self.rounding), rounding=self.rounding)
         self._type = torch.bfloat16 if self.rounding is Rounding.bf16 else hidden.dtype
@@ -83,16 +87,16 @@ class Layer(Part):
                 projected = self._word_factor.times_transposed(self.words)
             else:
                 projected = times_transposed(self.words, self.word_matrix)[: self.steps * batch]
-            self.projected = projected.view(self.steps, batch, 4 * size)
+            self.projected = projected.view(self.steps, batch, width)
         self.bias = bias.contiguous()
-        self.gates = hidden.new_empty(self.steps, batch, 4 * size)
-        self.hiddens, self.squashed = (hidden.new_empty(self.steps, batch, size) for _ in range(2))
+        self.gates, self.hiddens = (hidden.new_empty(self.steps, batch, each) for each in (width, size))
+        self.squashed = torch.empty_like(self.hiddens) if self.gating.squashes else None
         self.cells = hidden.new_empty(self.steps + 1, batch, size)
         self.cells[0] = cell
         self.described = describe_factor(LayerSteps(), self.factor)
         if self.described is not None:
-            self._products = hidden.new_empty(batch, 4 * size)
-            sizes = {"batch": batch, "size": size, "fed": self.fed_size}
+            self._products = hidden.new_empty(batch, width)
+            sizes = {"kind": self.gating.kind, "batch": batch, "size": size, "fed": self.fed_size}
             kept = {"gates": self.gates, "hiddens": self.hiddens, "cells": self.cells, "squashed": self.squashed}
             given = {"inputs": self.inputs.steps, "projected": self.projected, "bias": self.bias}
             describe(self.described, **sizes, **given, **kept, products=self._products)
@@ -114,9 +118,10 @@ class Layer(Part):
         return self.cells.unbind(0)
 
     @cached_property
-    def _kept(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def _kept(self) -> list[tuple[Tensor, Tensor, Tensor | None]]:
         """Of each step the gates, h and tanh(c)."""
-        return list(zip(*(each.unbind(0) for each in (self.gates, self.hiddens, self.squashed)), strict=True))
+        squashed = [None] * self.steps if self.squashed is None else self.squashed.unbind(0)
+        return list(zip(self.gates.unbind(0), self.hiddens.unbind(0), squashed, strict=True))
 
     def step(self, t: int, low: Tensor | None = None) -> Tensor:
         """Make h_t [B, H] of what was fed; write it to ``low`` [B, H], of the products' type, too."""
@@ -124,7 +129,7 @@ class Layer(Part):
         lows = [] if low is None else [low]
         if t + 1 < self.steps:
             lows.append(self._given[t + 1][1])
-        lstm_forward(
+        self.gating.forward(
             self.factor.times_transposed(rows),
             self._cells[t],
             hidden,
@@ -157,8 +162,8 @@ class Layer(Part):
         Only calls of the library for all steps read those of all, and ``ends`` [B], after how many steps a row's last
         state is.
         """
-        steps, batch, size = self.gates.shape
-        self.factors = Stack.empty(self.gates, steps, batch, size, self._type)
+        steps, batch, width = self.gates.shape
+        self.factors = Stack.empty(self.gates, steps, batch, width, self._type)
         self._factors = self.factors.steps.unbind(0)
         self._of_words: Tensor | None = None
         self.of_words: Tensor | None = None
@@ -186,7 +191,7 @@ class Layer(Part):
     def back(self, t: int, of_hidden: Sequence[Tensor]) -> Tensor:
         """Return the gradient of what was fed [B, D], given what adds up to that of h_t by all that is above."""
         given, (gates, _, squashed) = [*of_hidden, self.of_recurrent], self._kept[t]
-        lstm_back(gates, self._cells[t], squashed, given, self.of_cell, self._factors[t])
+        self.gating.back(gates, self._cells[t], squashed, given, self.of_cell, self._factors[t])
         of_inputs = self.factor.times(self._factors[t])
         of_fed, self.of_recurrent = of_inputs.tensor_split([self.fed_size], 1)
         return of_fed

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 # P: tensor, I: whole number, F: number, S: several tensors
 _FUNCTIONS = {
-    "lstm_forward": "PSPPIIPPPPPIPI",
-    "lstm_back": "PPPSIIPP",
+    "cell_forward": "IPSPPIIPPPPPIPI",
+    "cell_back": "IPPPSIIPP",
     "squash": "PPIIIPPPI",
     "squash_back": "SPIPIIP",
     "attend": "PPPPIIIPPPI",
@@ -45,7 +45,7 @@ _PLAIN = {
 # where the processor multiplies whole numbers of 8 and 16 bits
 _OF_INTEGERS = {
     "product_of_bytes": "SIPP",
-    "lstm_of_bytes": "SIPPPPP",
+    "cell_of_bytes": "ISIPPPPP",
     "choose_of_bytes": "SIPPPIIPP",
     "lay_out_integers": "PP",
     "products_of_integers": "PIIIIPIP",

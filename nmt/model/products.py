@@ -36,8 +36,9 @@ from torch.nn import functional
 
 from nmt.model import eight_bit, integers, kernels, panels
 from nmt.model.eight_bit import ByteMatrix
+from nmt.model.gating import Gating
 from nmt.model.integers import IntegerMatrix, Kind
-from nmt.model.kernels import average, compare, flipped, lstm_forward
+from nmt.model.kernels import average, compare, flipped
 from nmt.model.panels import Panels
 from nmt.sizes import rounded_up
 
@@ -463,11 +464,12 @@ class _Fixed:
     product with few rows.
     """
 
-    def __init__(self, matrix: Tensor, bias: Tensor | None, settings: Arithmetic, *, of_gates: bool) -> None:
+    def __init__(self, matrix: Tensor, bias: Tensor | None, settings: Arithmetic, gating: Gating | None) -> None:
+        self._gating = gating
         matrix, self.bias = matrix.detach(), None if bias is None else bias.detach()
         self.bytes = None
-        if settings.int8 and eight_bit.serves(matrix, of_gates=of_gates):
-            self.bytes = ByteMatrix(matrix, self.bias, of_gates=of_gates)
+        if settings.int8 and eight_bit.serves(matrix):
+            self.bytes = ByteMatrix(matrix, self.bias, gating)
             return
         self.rows, self.columns = matrix.shape
         self.matrix = rounded(matrix, settings.rounding)
@@ -494,12 +496,13 @@ class _Fixed:
             return rows.new_empty(0, self.rows)
         return torch.ops.mkldnn._linear_pointwise(rows, self.matrix, bias, "none", [], "")[:count]
 
-    def lstm(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
-        """Write h', c' [n, H] of an LSTM whose gates are the product of rows, plus the bias; and c."""
-        if self.bytes is not None:
-            self.bytes.lstm(parts, cell, hidden, new)
+    def advance(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
+        """Write h', c' [n, H] of a cell whose pre-activations are the product of rows, plus the bias; and c."""
+        assert self._gating is not None
+        if self.bytes is not None and self.bytes.advances:
+            self.bytes.advance(parts, cell, hidden, new)
         else:
-            lstm_forward(self(parts), cell, hidden, new, bias=self.bias)
+            self._gating.forward(self(parts), cell, hidden, new, bias=self.bias)
 
     def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
         """Return the best of the softmax of the product plus the bias; see :func:`nmt.model.kernels.choose`."""
@@ -528,22 +531,24 @@ class Operand:
 
     Args:
         matrix: [m, k], or [B, m, k] with one matrix a sentence; or matrices [m, ..] that stand side by side.
-        bias: [m], added to the result; for two axes only.
+        bias: [m], added to the result, or parts of it; for two axes only.
         transposed: which of the two products a call computes.
-        of_gates: the matrix gives the gates of an LSTM, for :meth:`lstm` alone.
+        gating: the matrix gives the pre-activations of such a cell; weights of what is fed and of the state, which
+            stand side by side, and parts of the bias, one after the other, are as the cell has them.
     """
 
     def __init__(
         self,
         matrix: Tensor | Sequence[Tensor],
-        bias: Tensor | None = None,
+        bias: Tensor | Sequence[Tensor] | None = None,
         *,
         transposed: bool = True,
-        of_gates: bool = False,
+        gating: Gating | None = None,
     ) -> None:
         settings, parts = current(), [matrix] if isinstance(matrix, Tensor) else list(matrix)
-        self.bias = bias
-        self.transposed = transposed
+        biases = [] if bias is None else [bias] if isinstance(bias, Tensor) else list(bias)
+        self.bias = _after_each_other(biases)
+        self.transposed, self._gating = transposed, gating
         self._rounding = settings.rounding if parts[0].dim() == 2 else Rounding.none
         self._ledger = self._fixed = self._places = None
         without = settings.fast and not torch.is_grad_enabled()
@@ -555,7 +560,7 @@ class Operand:
             # read again at every step: half of it to bring from memory
             parts = [rounded(parts[0], Rounding.bf16).contiguous()]
         elif without and not of_sentences:
-            self._fixed = _prepared(parts, bias, settings, transposed=transposed, of_gates=of_gates)
+            self._fixed = _prepared(parts, biases, settings, transposed=transposed, gating=gating)
         self._parts = parts
         if settings.fast and torch.is_grad_enabled():
             self._ledger = _Ledger(self.matrix, rounding=self._rounding, transposed=transposed)
@@ -564,7 +569,7 @@ class Operand:
     @cached_property
     def matrix(self) -> Tensor:
         """The matrix, whole."""
-        matrix = self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts, 1)
+        matrix = _side_by_side(self._parts, self._gating)
         return matrix if self._places is None else matrix.index_select(0, self._places)
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -582,13 +587,13 @@ class Operand:
         """
         return None if self._fixed is None or torch.is_grad_enabled() else self._fixed(parts)
 
-    def lstm(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
-        """Write h', c' [n, H] of an LSTM whose gates are the product of rows [n, k], given as parts, and c [n, H].
+    def advance(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
+        """Write h', c' [n, H] of a cell whose pre-activations are the product of rows [n, k], given as parts, and c.
 
         Only where no gradients are wanted.
         """
         assert self._fixed is not None and self.bias is not None and not torch.is_grad_enabled()
-        self._fixed.lstm(parts, cell, hidden, new)
+        self._fixed.advance(parts, cell, hidden, new)
 
     def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the best of the softmax of each row's [n, k] product; see :func:`nmt.model.kernels.choose`.
@@ -622,20 +627,38 @@ class Operand:
         return found
 
 
+def _side_by_side(parts: Sequence[Tensor], gating: Gating | None) -> Tensor:
+    """Return matrices [m, ..] side by side, or what the weights of a cell give so."""
+    if gating is not None:
+        return gating.side_by_side(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
+
+
+def _after_each_other(biases: Sequence[Tensor]) -> Tensor | None:
+    if not biases:
+        return None
+    return biases[0] if len(biases) == 1 else torch.cat(list(biases))
+
+
 def _prepared(
-    parts: Sequence[Tensor], bias: Tensor | None, settings: Arithmetic, *, transposed: bool, of_gates: bool
+    parts: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    settings: Arithmetic,
+    *,
+    transposed: bool,
+    gating: Gating | None,
 ) -> _Fixed:
     """Return matrices [m, ..] side by side as laid out for products, of before where that is kept."""
-    given = [*parts, *([] if bias is None else [bias])]
+    given = [*parts, *biases]
     kept = settings.prepared
     if not all(isinstance(each, nn.Parameter) and not each.is_inference() for each in given):
         kept = None
-    key = (*(id(each) for each in given), len(parts), settings.rounding, settings.int8, transposed, of_gates)
+    key = (*(id(each) for each in given), len(parts), settings.rounding, settings.int8, transposed, gating)
     states = [] if kept is None else [(each._version, each.data_ptr(), each.dtype) for each in given]
     if kept is not None and key in kept and kept[key][1] == states:
         return kept[key][2]
-    matrix = parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
-    made = _Fixed(matrix if transposed else matrix.t(), bias, settings, of_gates=of_gates)
+    matrix = _side_by_side(parts, gating)
+    made = _Fixed(matrix if transposed else matrix.t(), _after_each_other(biases), settings, gating)
     if kept is not None:
         # the parameters too: while they are held nothing else has their place
         kept[key] = given, states, made

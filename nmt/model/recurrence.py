@@ -1,8 +1,9 @@
 r"""A decoder's recurrence over a whole target, its derivative written by hand.
 
 Autograd writes down every operation of every step, allocates for each, and adds gradients one by one. Here one node
-does all steps, in buffers that hold all steps, [T, B, ..]. Of Luong's wiring with input feeding (arXiv:1508.04025v5),
-for t = 1 .. T, with f_t the fed readout, masks m of dropout, and the words' part W e_t + b made for all steps at once::
+does all steps, in buffers that hold all steps, [T, B, ..]. Of Luong's wiring with input feeding (arXiv:1508.04025v5)
+and LSTMs, for t = 1 .. T, with f_t the fed readout, masks m of dropout, and the words' part W e_t + b made for all
+steps at once::
 
     a_t = W e_t + b + [U_f U_h] [f_{t-1}; h_{t-1}]         (i, f, o, g) = squashed a_t
     c_t = f c_{t-1} + i g,   h_t = o tanh(c_t)
@@ -14,15 +15,16 @@ and backwards, for t = T .. 1, with d. the gradients (d. f_t has the part of the
     d(W_c [..]) = d f_t m_t (1 - r_t^2);   [d v_t; d h_t] = W_c^T d(W_c [..])
     d alpha_tj = V_j . d v_t;   d score_tj = alpha_tj (d alpha_tj - sum_k alpha_tk d alpha_tk)
     d h_t += sum_j d score_tj K_j, or as the score has it
-    d a_t from d h_t and d c_t (`lstm_back`);   [d f_{t-1}; d h_{t-1}] = [U_f U_h]^T d a_t
+    d a_t from d h_t and d c_t (gating.py);   [d f_{t-1}; d h_{t-1}] = [U_f U_h]^T d a_t
 
 Nothing else is needed to go on. All gradients of what the steps share (U, W, W_c, K, V, the score's parameters) are
 left for the end, where each is one product over all steps: d U = sum_t d a_t [f_{t-1}; h_{t-1}]^T. Bahdanau's wiring
 (arXiv:1409.0473v7) has the same parts in another order: v_t = attention(h_{t-1}) is what is fed, and no readout is
 inside. Layers above the first are fed the output of the layer below.
 
-Only what is asked for most has such parts: the LSTM; scores that define ``by_hand``; the softmax; the mean of the
-values; the readout tanh(W_c [v; h]). A decoder with anything else goes step by step.
+Only what is asked for most has such parts: cells without layer normalisation (gating.py); scores that define
+``by_hand``; the softmax; the mean of the values; the readout tanh(W_c [v; h]). A decoder with anything else goes step
+by step.
 """
 
 import ctypes

@@ -8,10 +8,10 @@
 /* [T, B, D], the elements of D side by side; where `values` is NULL there is nothing */
 typedef struct { float *values; int64_t step, row; } Steps;
 
-/* an LSTM: from rows [fed; h] to gates, and back; of whole numbers maybe to the words too, for which rows are rounded once */
+/* a layer of cells: from rows [fed; h] to gates, and back; of whole numbers maybe to the words too, for which rows are rounded once */
 typedef struct {
     Matrix forward, back, words;
-    int64_t batch, size, fed;
+    int64_t kind, batch, size, fed;
     const float *bias;
     Steps inputs, projected, gates, hiddens, cells, squashed, of_gates, of_hiddens, of_last, of_last_cell, of_words;
     float *of_cell, *products, *of_inputs;
@@ -71,7 +71,7 @@ static void update(const Layer *of, int64_t t, int64_t steps, float *low, int64_
     Sum projected = none();
     multiply(&of->forward, at(of->inputs, t), of->inputs.row, of->batch, of->products);
     add(&projected, at(of->projected, t), of->projected.row);
-    lstm_forward_float(of->products, &projected, of->bias, at(of->cells, t), of->batch, of->size, at(of->gates, t),
+    cell_forward_float(of->kind, of->products, &projected, of->bias, at(of->cells, t), of->batch, of->size, at(of->gates, t),
                        at(of->hiddens, t), at(of->cells, t + 1), at(of->squashed, t), low, low_row,
                        t + 1 < steps ? at(of->inputs, t + 1) + of->fed : NULL, of->inputs.row);
 }
@@ -91,7 +91,7 @@ static void update_back(const Layer *of, int64_t t, int64_t steps, Sum of_hidden
     }
     if (of->ends || t + 1 < steps) add(&of_hidden, of->of_inputs + of->fed, width);
     else add(&of_hidden, of->of_last.values, of->of_last.row);
-    lstm_back_float(at(of->gates, t), at(of->cells, t), at(of->squashed, t), &of_hidden, of->batch, of->size, of->of_cell,
+    cell_back_float(of->kind, at(of->gates, t), at(of->cells, t), at(of->squashed, t), &of_hidden, of->batch, of->size, of->of_cell,
                     at(of->of_gates, t));
 #ifdef __AVX512VNNI__
     if (of->words.scales) {

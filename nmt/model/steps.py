@@ -28,11 +28,11 @@ def _named(kind: Any, names: str) -> list[tuple[str, Any]]:
 
 
 class LayerSteps(ctypes.Structure):
-    """An LSTM layer; as in steps.c."""
+    """A layer of cells; as in steps.c."""
 
     _fields_ = [
         *_named(Matrix, "forward back words"),
-        *_named(ctypes.c_int64, "batch size fed"),
+        *_named(ctypes.c_int64, "kind batch size fed"),
         *_named(ctypes.c_void_p, "bias"),
         *_named(_Steps, "inputs projected gates hiddens cells squashed of_gates of_hiddens of_last of_last_cell"),
         *_named(_Steps, "of_words"),

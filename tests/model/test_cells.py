@@ -9,7 +9,8 @@ from reference import recurrent
 from toys import CELLS, close, random, randomised
 
 from nmt.model import Rounding, arithmetic
-from nmt.model.cells import LSTMCell, _LSTMUpdate, make_cell
+from nmt.model.cells import LSTMCell, _Update, make_cell
+from nmt.model.gating import GRU, LSTM, RNN
 from nmt.model.layer import Layer, run_side_by_side
 
 T, B, INPUT, FEED, H = 5, 3, 7, 2, 11
@@ -126,43 +127,53 @@ def test_a_normalised_cell_has_no_bias_before_its_norm(kind):
     assert make(kind, layer_norm=True).input.bias is None
 
 
-def test_lstm_update_gradient():
-    parts = [random(2, 3, 4 * 5, seed=seed).requires_grad_() for seed in (1, 2)]
-    assert torch.autograd.gradcheck(_LSTMUpdate.apply, (*parts, random(2, 3, 5, seed=3).requires_grad_()))
+GATINGS = pytest.mark.parametrize("gating", [LSTM, GRU, RNN])
 
 
-def test_lstm_update_leaves_its_inputs_alone():
-    given = random(B, 4 * H), random(B, 4 * H, seed=1), random(B, H)
+@GATINGS
+def test_update_gradient(gating):
+    parts = [random(2, 3, gating.blocks * 5, seed=seed).requires_grad_() for seed in (1, 2)]
+    given = gating, *parts, random(2, 3, 5, seed=3).requires_grad_()
+    assert torch.autograd.gradcheck(_Update.apply, given)
+
+
+@GATINGS
+def test_update_leaves_its_inputs_alone(gating):
+    given = random(B, gating.blocks * H), random(B, gating.blocks * H, seed=1), random(B, H)
     before = [tensor.clone() for tensor in given]
-    _LSTMUpdate.apply(*given)
+    _Update.apply(gating, *given)
     assert all(torch.equal(tensor, old) for tensor, old in zip(given, before, strict=True))
 
 
-def sequence_tensors(directions):
+def sequence_tensors(gating, directions):
     """Of each direction h_0, c_0 [B, H], inputs [T, B, I], their weights, recurrent weights and bias."""
-    shapes = [(2, 5), (2, 5), (3, 2, 6), (4 * 5, 6), (4 * 5, 5), (4 * 5,)] * directions
+    width = gating.blocks * 5
+    shapes = [(2, 5), (2, 5), (3, 2, 6), (width, 6), (width, 5), (width,)] * directions
     return [random(*shape, seed=4 + number) for number, shape in enumerate(shapes)]
 
 
-def run_sequences(*tensors, ends=None):
+def run_sequences(gating, *tensors, ends=None):
     layers = []
     for start in range(0, len(tensors), 6):
         *state, inputs, weight, recurrent, bias = tensors[start : start + 6]
-        layers.append(Layer(state, recurrent, bias, fed=None, words=(inputs, weight), steps=3, rounding=Rounding.none))
+        given = gating, state, recurrent, bias
+        layers.append(Layer(*given, fed=None, words=(inputs, weight), steps=3, rounding=Rounding.none))
     return [part for found in run_side_by_side(layers, ends) for part in found]
 
 
+@GATINGS
 @pytest.mark.parametrize("ends", [None, torch.tensor([2, 1])])
 @pytest.mark.parametrize("directions", [1, 2])
-def test_lstm_sequence_gradient(directions, ends):
-    given = [tensor.requires_grad_() for tensor in sequence_tensors(directions)]
-    assert torch.autograd.gradcheck(partial(run_sequences, ends=ends), given)
+def test_sequence_gradient(gating, directions, ends):
+    given = [tensor.requires_grad_() for tensor in sequence_tensors(gating, directions)]
+    assert torch.autograd.gradcheck(partial(run_sequences, gating, ends=ends), given)
 
 
-def test_lstm_sequence_leaves_its_inputs_alone():
-    given = sequence_tensors(2)
+@GATINGS
+def test_sequence_leaves_its_inputs_alone(gating):
+    given = sequence_tensors(gating, 2)
     before = [tensor.clone() for tensor in given]
-    run_sequences(*given)
+    run_sequences(gating, *given)
     assert all(torch.equal(tensor, old) for tensor, old in zip(given, before, strict=True))
 
 

@@ -184,6 +184,27 @@ def test_nothing_times_something_is_nothing(kind):
     assert (IntegerMatrix(matrix, kind).product(rows)[:, 5] == 0).all()
 
 
+@pytest.mark.parametrize("count", [5, 700])
+@pytest.mark.parametrize("kind", list(Kind))
+def test_columns_of_zeros_are_left_out(kind, count):
+    """Whole panels of some segments: in the first, in a later one, in all, and the last of few columns."""
+    rows, matrix = noise(count, 1100), noise(175, 1100, seed=1)
+    matrix[:32, :512] = 0
+    matrix[32:64, 512:] = 0
+    matrix[64:96] = 0
+    matrix[160:] = 0
+    laid_out, found = IntegerMatrix(matrix, kind), torch.full((count, 175), torch.nan)
+    laid_out.product(rows, found)
+    # beside a column that is not of zeros
+    beside = matrix.clone()
+    beside[::2] = noise(88, 1100, seed=2)
+    assert torch.equal(found[:, 1::2], IntegerMatrix(beside, kind).product(rows)[:, 1::2])
+    assert not found[:, 64:96].any() and not found[:, 160:].any() and found[:, :64].any(0).all()
+    twice = found.clone()
+    laid_out.product(rows, twice, more=True)
+    assert (twice - 2 * found).abs().max() <= 1e-5 * found.abs().max()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("side_by_side", ["rows", "columns"])
 @pytest.mark.parametrize("kind", list(Kind))

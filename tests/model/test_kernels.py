@@ -12,6 +12,7 @@ from toys import close, new_model, toy_batch
 
 from nmt.model import Rounding, arithmetic, kernels
 from nmt.model.attention.base import masked_softmax
+from nmt.model.gating import GRU, LSTM, RNN
 from nmt.training.loss import batch_loss
 
 # more than a GPU's program takes at a time: columns, elements, logits
@@ -19,6 +20,8 @@ B, H, S, V = 21, 300, 9, 4501
 LOW = [torch.float32, torch.bfloat16]
 # what is rounded to bf16 may be rounded apart
 NEAR = {torch.float32: 1e-5, torch.bfloat16: 8e-3}
+
+KINDS = pytest.mark.parametrize("gating", [LSTM, GRU, RNN])
 
 compiled = pytest.mark.skipif(kernels.library() is None, reason="nmt/model/kernels.c is not compiled here")
 
@@ -73,23 +76,25 @@ def rows_of(low, size, places=3):
     return torch.zeros(B, places * size, dtype=low)
 
 
+@KINDS
 @pytest.mark.parametrize("low", LOW)
 @pytest.mark.parametrize("given", ["all", "wide", "inputs", "bias"])
 @pytest.mark.parametrize("kept", [True, False])
-def test_lstm_forward(way, low, given, kept):
-    wide_or_low = torch.float32 if given == "wide" else low
+def test_cell_forward(way, gating, low, given, kept):
+    wide_or_low, width = torch.float32 if given == "wide" else low, gating.blocks * H
 
     def run():
         wide, other = rows_of(low, H), rows_of(low, H)
-        gates, squashed = (torch.empty(B, 4 * H), torch.empty(B, H)) if kept else (None, None)
+        gates = torch.empty(B, width) if kept else None
+        squashed = torch.empty(B, H) if kept and gating.squashes else None
         hidden, new = torch.empty(B, H), torch.empty(B, H)
-        kernels.lstm_forward(
-            noise(B, 4 * H, low=low),
+        gating.forward(
+            noise(B, width, low=low),
             noise(B, H, seed=1),
             hidden,
             new,
-            inputs=None if given == "bias" else noise(B, 8 * H, seed=2, low=wide_or_low)[:, : 4 * H],
-            bias=None if given == "inputs" else noise(4 * H, seed=3),
+            inputs=None if given == "bias" else noise(B, 2 * width, seed=2, low=wide_or_low)[:, :width],
+            bias=None if given == "inputs" else noise(width, seed=3),
             gates=gates,
             squashed=squashed,
             lows=[wide[:, H : 2 * H], other[:, 2 * H :]],
@@ -102,13 +107,15 @@ def test_lstm_forward(way, low, given, kept):
     assert found[-1].any() and not found[-1][:, : 2 * H].any()
 
 
+@KINDS
 @pytest.mark.parametrize("low", LOW)
-def test_lstm_back(way, low):
+def test_cell_back(way, gating, low):
     def run():
-        of_cell, of_gates = noise(B, H, seed=4), torch.empty(B, 4 * H, dtype=low)
-        gates = torch.sigmoid(noise(B, 4 * H))
+        of_cell, of_gates = noise(B, H, seed=4), torch.empty(B, gating.blocks * H, dtype=low)
+        gates = torch.sigmoid(noise(B, gating.blocks * H))
+        squashed = torch.tanh(noise(B, H, seed=2)) if gating.squashes else None
         terms = [noise(B, H, seed=5), noise(B, 3 * H, seed=6, low=low)[:, H : 2 * H], noise(B, H, seed=7)]
-        kernels.lstm_back(gates, noise(B, H, seed=1), torch.tanh(noise(B, H, seed=2)), terms, of_cell, of_gates)
+        gating.back(gates, noise(B, H, seed=1), squashed, terms, of_cell, of_gates)
         return of_cell, of_gates
 
     found, expected = both(way, run)
@@ -284,7 +291,7 @@ def test_rows_whose_elements_are_apart(way, strange):
 
     def run():
         of_cell, of_gates = noise(B, H), torch.empty(B, 4 * H)
-        kernels.lstm_back(noise(B, 4 * H), noise(B, H), noise(B, H), [apart(1), noise(B, H)], of_cell, of_gates)
+        LSTM.back(noise(B, 4 * H), noise(B, H), noise(B, H), [apart(1), noise(B, H)], of_cell, of_gates)
         of_products, of_contexts, of_scores = torch.empty(B, H), torch.empty(B, H), torch.empty(B, S)
         kernels.squash_back([apart(2)], apart(3), noise(B, H), of_products)
         kernels.attend_back([apart(4)], None, noise(B, S), noise(B, S, H), of_contexts, of_scores)

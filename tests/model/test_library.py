@@ -11,6 +11,7 @@ import torch
 
 from nmt.model import eight_bit, integers, kernels, library
 from nmt.model.eight_bit import ByteMatrix
+from nmt.model.gating import GRU, LSTM, RNN
 from nmt.model.integers import IntegerMatrix, Kind
 
 pytestmark = pytest.mark.skipif(library.library() is None, reason="the functions in C are not compiled here")
@@ -56,8 +57,9 @@ def test_a_processor_that_does_not_multiply_integers_has_all_else(looked_for_in)
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
+@pytest.mark.parametrize("gating", [LSTM, GRU, RNN])
 @pytest.mark.parametrize("with_gates", [True, False])
-def test_without_vectors_of_16_it_computes_the_same(looked_for_in, monkeypatch, with_gates):
+def test_without_vectors_of_16_it_computes_the_same(looked_for_in, monkeypatch, with_gates, gating):
     """Compiled for the least of processors, where the loops are of single numbers, as the compiler makes them."""
     path = looked_for_in / "least.so"
     sources = [looked_for_in / name for name in library.SOURCES[1:]]
@@ -68,17 +70,21 @@ def test_without_vectors_of_16_it_computes_the_same(looked_for_in, monkeypatch, 
     for native in (library.library(), least):
         monkeypatch.setattr(kernels, "library", lambda native=native: native)
         torch.manual_seed(1)
-        products, inputs, bias, cell = (torch.randn(*shape) for shape in ((3, 4 * 37), (3, 4 * 37), (4 * 37,), (3, 37)))
-        hidden, new, squashed, plain, output = (torch.zeros(3, 37) for _ in range(5))
-        gates = torch.zeros(3, 4 * 37)
+        width = gating.blocks * 37
+        products, inputs, bias, cell = (torch.randn(*shape) for shape in ((3, width), (3, width), (width,), (3, 37)))
+        hidden, new, squashed, plain, output, of_cell = (torch.zeros(3, 37) for _ in range(6))
+        gates, of_gates = torch.zeros(3, width), torch.zeros(3, width)
         kept = {"gates": gates, "squashed": squashed} if with_gates else {}
-        kernels.lstm_forward(products, cell, hidden, new, inputs=inputs, bias=bias, **kept)
+        gating.forward(products, cell, hidden, new, inputs=inputs, bias=bias, **kept)
+        gating.back(gates, cell, squashed, [hidden], of_cell, of_gates)
         kernels.squash(products[:, :37].contiguous(), None, plain, output, None)
         keys, vector, of_vector = torch.randn(3, 5, 37), torch.randn(37), torch.zeros(37)
         scores = kernels.additive(hidden, keys, vector)
         of_keys, of_products = torch.zeros(3, 5, 37), torch.zeros(3, 37)
         kernels.additive_back(hidden, keys, vector, torch.randn(3, 5), of_keys, of_products, of_vector)
-        found.append([hidden, new, gates, squashed, plain, output, scores, of_keys, of_products, of_vector])
+        found.append(
+            [hidden, new, gates, squashed, of_cell, of_gates, plain, output, scores, of_keys, of_products, of_vector]
+        )
     for one, other in zip(*found, strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=2e-6)
     assert found[0][0].any() and found[0][2].any() == with_gates
@@ -97,11 +103,12 @@ def found_of_bytes():
     nll, of_bias, gradient = torch.empty(100), torch.zeros(256), torch.empty(100, 256, dtype=torch.float16)
     given = bias, torch.arange(100), None, 0.1, nll, of_bias, gradient
     IntegerMatrix(matrix, Kind.bytes).cross_entropy(rows, *given)
-    hidden, new = torch.empty(2, 100, 64)
-    ByteMatrix(matrix, bias, of_gates=True).lstm([rows[:, :6], rows[:, 6:]], rows[:, :64], hidden, new)
+    (hidden, new), (gru, _) = torch.empty(2, 100, 64), torch.empty(2, 100, 64)
+    ByteMatrix(matrix, bias, LSTM).advance([rows[:, :6], rows[:, 6:]], rows[:, :64], hidden, new)
+    ByteMatrix(matrix, bias, GRU).advance([rows[:, :6], rows[:, 6:]], rows[:, :64], gru, torch.empty(100, 64))
     best, pieces = ByteMatrix(matrix, bias).choose(rows, 5, torch.tensor([3]))
     parts = ByteMatrix(matrix).product([rows[:, :6], rows[:, 6:]])
-    return [*results, nll, of_bias, gradient, hidden, new, best, pieces, parts]
+    return [*results, nll, of_bias, gradient, hidden, new, gru, best, pieces, parts]
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")

@@ -37,6 +37,12 @@ BY_HAND = [
     ("attention=bahdanau", "attention/score=general"),
     ("attention=bahdanau", "attention/alignment=local_m", "attention.alignment.window=1"),
     ("attention=bahdanau", "attention/score=location", FEW),
+    *(
+        (f"attention={name}", f"encoder.cell={cell}")
+        for name in ("luong_general", "bahdanau")
+        for cell in ("gru", "rnn")
+    ),
+    ("attention=luong_general", "encoder.cell=gru", *RESIDUAL),
     # steps without any weight: the window lies beyond what the score knows
     ("attention/alignment=local_m", "attention.alignment.window=1", "attention/score=location", FEW[:-1] + "1"),
 ]
@@ -45,8 +51,8 @@ BY_STEPS = [
     (("attention=local_p",), "lstm", "this attention"),
     (("attention=cosine",), "lstm", "this attention"),
     (("attention=luong_general", "attention.coverage=true"), "lstm", "this attention"),
-    (("attention=luong_general",), "gru", "cells other than the LSTM"),
-    (("attention=luong_general", "decoder.layer_norm=true"), "lstm", "cells other than the LSTM"),
+    (("attention=luong_general", "decoder.layer_norm=true"), "lstm", "layer-normalised cells"),
+    (("attention=luong_general", "decoder.layer_norm=true"), "gru", "layer-normalised cells"),
     (("attention=bahdanau", "decoder.self_attention=true"), "lstm", "decoder.self_attention"),
     (("attention=luong_general", "attention/readout=maxout"), "lstm", "for this readout"),
     (("attention=monotonic", "attention/wiring=update_then_attend"), "lstm", "for this attention"),
@@ -238,6 +244,12 @@ def test_goes_back_again_and_notices_what_has_changed(variant):
     loss = total()
     with torch.no_grad():
         model.decoder.cells[0].recurrent.weight.add_(1)
+    if model.decoder.cells[0].gates == 3:
+        # a GRU's weights are copied before they are used, so that what becomes of them does not matter
+        changed = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for one, other in zip(first, changed, strict=True):
+            assert (one is None and other is None) or one.numpy() == close(other)
+        return
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 

@@ -218,7 +218,7 @@ def _toy_node():
         return compose("train", ["run_dir=unused", *TOY])
 
 
-def toy_model(*overrides, cell="lstm"):
+def toy_model(*overrides, cell=None):
     """A model of that configuration in float64, all its parameters random; H is M where the parts ask for that.
 
     In training mode, but for those that draw at random there.
@@ -227,10 +227,11 @@ def toy_model(*overrides, cell="lstm"):
     return model.eval() if any(isinstance(module, DRAWING) for module in model.modules()) else model
 
 
-def new_model(*overrides, cell="lstm"):
+def new_model(*overrides, cell=None):
     """The model as training begins with it."""
     config = configuration(*overrides)
-    config.encoder["cell"], config.decoder.cell = cell, Cell(cell)
+    if cell is not None:
+        config.encoder["cell"], config.decoder.cell = cell, Cell(cell)
     torch.manual_seed(7)
     return _built(config)
 

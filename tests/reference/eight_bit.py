@@ -44,6 +44,18 @@ def lstm(gates, cell):
     return hidden, new
 
 
+def gru(blocks, cell):
+    """h' [n, H], twice, of what is for r, z, n from inputs, and u from the state, [n, 4 H], and h [n, H]."""
+    hidden = np.zeros(cell.shape)
+    size = cell.shape[1]
+    for n in range(len(cell)):
+        for j in range(size):
+            r, z, candidate, recurrent = (blocks[n, k * size + j] for k in range(4))
+            proposed = math.tanh(candidate + sigmoid(r) * recurrent)
+            hidden[n, j] = (1 - sigmoid(z)) * proposed + sigmoid(z) * cell[n, j]
+    return hidden, hidden
+
+
 def best(logits, count, never):
     """The count largest log-probabilities of each row and their places, the first of equal ones; none in never."""
     values, places = [], []

@@ -273,7 +273,7 @@ class Decoder(nn.Module, ABC):
         layers = [layer for layer in found if layer is not None]
         missing = {
             "this attention": attend is None,
-            "cells other than the LSTM without layer normalisation": len(layers) < len(found),
+            "layer-normalised cells": len(layers) < len(found),
             "decoder.self_attention": type(self.self_attention) is not NoSelfAttention,
             self._without_derivative: bool(self._without_derivative),
         }
@@ -291,8 +291,8 @@ class Decoder(nn.Module, ABC):
 
     def _after(self, state: DecoderState, finals: Sequence[Tensor], steps: int, **changes: Any) -> DecoderState:
         """Return the state after so many steps that ended in ``finals``, h and c [B, H] of each layer."""
-        parts = [part.unsqueeze(1) for part in finals]
-        layers = tuple(zip(parts[::2], parts[1::2], strict=True))
+        parts, of_cell = [part.unsqueeze(1) for part in finals], self.cells[0].parts
+        layers = tuple(both[:of_cell] for both in zip(parts[::2], parts[1::2], strict=True))  # pyright: ignore
         return state._replace(layers=layers, position=state.position + steps, **changes)
 
     def _read(self, states: Tensor, embedded: Tensor, attended: Attended, after: DecoderState) -> Decoded:
