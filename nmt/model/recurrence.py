@@ -23,8 +23,8 @@ left for the end, where each is one product over all steps: d U = sum_t d a_t [f
 inside. Layers above the first are fed the output of the layer below.
 
 Only what is asked for most has such parts: cells without layer normalisation (gating.py); scores that define
-``by_hand``; the softmax; the mean of the values; the readout tanh(W_c [v; h]). A decoder with anything else goes step
-by step.
+``by_hand``; the softmax, over a window too; the mean of the values; the readout tanh(W_c [v; h]). A decoder with
+anything else goes step by step.
 """
 
 import ctypes
@@ -261,7 +261,7 @@ class Attend(Part):
     def begin(self) -> None:
         """Make the buffers."""
         self.score.begin()
-        self.values = self.tensors[-1].contiguous()
+        self.values = self.tensors[len(self.score.tensors)].contiguous()
         batch, positions, size = self.values.shape
         self.weights = self.values.new_empty(self.steps, batch, positions)
         self.contexts = self.values.new_empty(self.steps, batch, size)
@@ -269,15 +269,19 @@ class Attend(Part):
         lowest = torch.finfo(self.values.dtype).min
         self.factors = self.allowed.to(self.values.dtype).contiguous()
         self.padding = torch.zeros_like(self.factors).masked_fill_(~self.allowed, lowest)
-        self.described = AttentionSteps() if serves(self.values) else None
-        if self.described is None or not self.score.describe(self.described):
-            self.described = None
-            return
+        self.described = self._describe()
+
+    def _describe(self) -> AttentionSteps | None:
+        """Return what steps.c must know; None where it does not go through these steps."""
+        structure = AttentionSteps()
+        if not serves(self.values) or not self.score.describe(structure):
+            return None
+        batch, positions, size = self.values.shape
         self._scores = self.values.new_empty(batch, positions)
         sizes = {"batch": batch, "positions": positions, "size": size}
         masks = {"padding": self.padding, "factors": self.factors, "scores": self._scores}
         found = {"weights": self.weights, "contexts": self.contexts}
-        describe(self.described, **sizes, values=self.values, **masks, **found)
+        return describe(structure, **sizes, values=self.values, **masks, **found)
 
     def describe_halves(self) -> None:
         """Have keys and values in float16 too, where calls for all steps read those: for them a step mostly waits."""

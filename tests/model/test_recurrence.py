@@ -43,13 +43,18 @@ BY_HAND = [
         for cell in ("gru", "rnn")
     ),
     ("attention=luong_general", "encoder.cell=gru", *RESIDUAL),
+    ("attention=local_p", "attention.alignment.window=1"),
+    ("attention=local_p", "attention.alignment.window=2", "attention/score=additive"),
+    ("attention=bahdanau", "attention/alignment=local_p", "attention.alignment.window=1"),
+    ("attention=cosine",),
+    ("attention=cosine", "attention.score.strength=2"),
+    ("attention=bahdanau", "attention/score=cosine"),
     # steps without any weight: the window lies beyond what the score knows
     ("attention/alignment=local_m", "attention.alignment.window=1", "attention/score=location", FEW[:-1] + "1"),
 ]
 AT_ONCE = [("attention=mean",), ("attention=mean", *RESIDUAL), ("attention=none",), ("attention=pooling",)]
 BY_STEPS = [
-    (("attention=local_p",), "lstm", "this attention"),
-    (("attention=cosine",), "lstm", "this attention"),
+    (("attention=sparsemax",), "lstm", "this attention"),
     (("attention=luong_general", "attention.coverage=true"), "lstm", "this attention"),
     (("attention=luong_general", "decoder.layer_norm=true"), "lstm", "layer-normalised cells"),
     (("attention=luong_general", "decoder.layer_norm=true"), "gru", "layer-normalised cells"),

@@ -21,9 +21,13 @@ pytestmark = pytest.mark.skipif(not multiplies_floats(), reason="this processor 
 ROUNDINGS = [Rounding.none, Rounding.int16, Rounding.int8] if multiplies_integers() else [Rounding.none]
 SIZES = ("embedding.size=64", "encoder.hidden_size=64", "decoder.hidden_size=128", "training.max_length=29")
 PLAIN = ("embedding.dropout=0", "encoder.dropout=0", "decoder.dropout=0")
-# a score by location, and a stack of layers, leave the decoder's steps to Python
+# what steps.c has no score or weights of, and a stack of layers, leave the decoder's steps to Python
 VARIANTS = [each for each in BY_HAND if not any("location" in choice for choice in each[1:])]
-ENCODER_ALONE = {"attention=luong_location", "decoder.layers=3"}
+ENCODER_ALONE = {f"attention={name}" for name in ("luong_location", "local_p", "cosine")} | {
+    "attention/alignment=local_p",
+    "attention/score=cosine",
+    "decoder.layers=3",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from nmt.model.attention.annotations import Annotations, SharedAnnotations
 from nmt.model.attention.base import Alignment, Attended, Attention, AttentionState, Context, Memory, Score
 from nmt.model.attention.coverage import NoCoverage
 from nmt.model.encoder.base import Encoded
-from nmt.model.products import current
 from nmt.model.recurrence import Attend
 
 
@@ -96,11 +95,8 @@ class SingleAttention(Attention):
         if self.recurrent:
             return None
         score = self.score.by_hand(memory.keys, len(positions))
-        allowed = self.alignment.allowed(memory, positions)
         values = self.context.averaged(memory.values)
-        if score is None or allowed is None or values is None:
-            return None
-        return Attend(score, allowed, values, len(positions), rounding=current().rounding)
+        return None if score is None or values is None else self.alignment.by_hand(score, values, memory, positions)
 
     def penalty(self, attended: Attended, nll: Tensor, mask: Tensor) -> Tensor | None:
         """Return the alignment's and coverage's parts of the loss."""

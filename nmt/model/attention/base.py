@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nmt.model.encoder.base import Encoded
 from nmt.model.kernels import soften
-from nmt.model.products import Operand
+from nmt.model.products import Operand, current
 from nmt.model.recurrence import Attend, StepScore
 
 AttentionState = tuple[Tensor, ...]
@@ -192,6 +192,20 @@ class Alignment(nn.Module, ABC):
         None where they are something else, or depend on the query in another way.
         """
         return None
+
+    def by_hand(self, score: StepScore, values: Tensor, memory: Memory, positions: Tensor) -> Attend | None:
+        """Return all steps at target positions [T] with a derivative written by hand; None where there is none.
+
+        Args:
+            score: the scores, so written.
+            values: [B, S, M], of which contexts are weighted means.
+            memory: the batch.
+            positions: [T].
+        """
+        allowed = self.allowed(memory, positions)
+        if allowed is None:
+            return None
+        return Attend(score, allowed, values, len(positions), rounding=current().rounding)
 
     def penalty(self, notes: tuple[Tensor, ...], nll: Tensor, mask: Tensor) -> Tensor | None:
         """Return what is added to the loss, summed over real target tokens; None for nothing.

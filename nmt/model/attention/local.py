@@ -1,5 +1,6 @@
 """Luong's local alignments: a window around one source position, given (local-m) or predicted (local-p)."""
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -7,7 +8,9 @@ from torch import Tensor
 
 from nmt.errors import ConfigError
 from nmt.model.attention.base import Alignment, Memory, masked_softmax
-from nmt.model.products import Linear, Operand
+from nmt.model.kernels import added, average, compare, flipped, squash, squash_back
+from nmt.model.products import Factor, Linear, Operand, Stack, current, outer, rounded, rounded_rows
+from nmt.model.recurrence import Attend, StepScore
 
 
 def _check_window(window: int) -> int:
@@ -85,6 +88,11 @@ class LocalPredictive(Alignment):
         """Return the operand of W_p."""
         return self.hidden.prepare()
 
+    def by_hand(self, score: StepScore, values: Tensor, memory: Memory, positions: Tensor) -> Attend:
+        """Return all steps; see the base."""
+        parameters = self.hidden.weight, self.vector.weight
+        return _PredictiveSteps(score, values, memory, len(positions), self.window, parameters)
+
     def forward(self, scores: Tensor, query: Tensor, memory: Memory, positions: Tensor | int) -> Tensor:
         """Return weights [B, Q, S]."""
         assert memory.alignment is not None
@@ -94,3 +102,91 @@ class LocalPredictive(Alignment):
         inside = _offsets(centre, memory).abs() <= self.window
         weights = masked_softmax(scores, inside & memory.mask.unsqueeze(1))
         return weights * torch.exp(-_offsets(position, memory).square() / (2 * (self.window / 2) ** 2))
+
+
+class _PredictiveSteps(Attend):
+    """Local-p's weights and context of all steps, with y = tanh(W_p q), p = S sigmoid(z), z = v_p . y.
+
+    With b the softmax over the window, which has no gradient of its own, and a_j = b_j g_j, where g_j is the Gaussian::
+
+        d a_j = V_j . d context (+ what comes from elsewhere);   m = sum_j a_j d a_j
+        d score_j = a_j d a_j - b_j m,   d p = sum_j a_j d a_j (j - p) / sigma^2
+        d z = d p S sigmoid(z) (1 - sigmoid(z));   d (W_p q) = d z v_p (1 - y^2)
+
+    Args:
+        score: the scores.
+        values: V [B, S, M].
+        memory: has the mask of real positions, and S.
+        steps: T.
+        window: D.
+        parameters: W_p [H, H], v_p [1, H].
+    """
+
+    def __init__(
+        self, score: StepScore, values: Tensor, memory: Memory, steps: int, window: int, parameters: Sequence[Tensor]
+    ) -> None:
+        super().__init__(score, memory.mask.unsqueeze(0), values, steps, rounding=current().rounding)
+        self.memory, self.window, self.variance = memory, window, (window / 2) ** 2
+        self.tensors += (*parameters,)
+
+    def begin(self) -> None:
+        """Make the buffers."""
+        super().begin()
+        weight, self.vector = self.tensors[-2:]
+        self.matrix = rounded(weight, self.rounding)
+        self.factor = Factor(self.matrix, rounding=self.rounding)
+        self.places = torch.arange(self.values.shape[1], dtype=self.values.dtype, device=self.values.device)
+        self.real, self.words = self.memory.mask, self.memory.lengths.to(self.values.dtype)
+        self.last = (self.words - 1).clamp_min(0)
+        self.plain, self.offsets = (torch.empty_like(self.weights) for _ in range(2))
+        self.hiddens = self.values.new_empty(self.steps, len(self.values), len(weight))
+        self.rates = self.values.new_empty(self.steps, len(self.values))
+
+    def _describe(self) -> None:
+        return None
+
+    def step(self, t: int, query: Tensor, low: Tensor | None = None) -> Tensor:
+        """Return the context; see the base."""
+        hidden = self.hiddens[t]
+        squash(self.factor.times_transposed(rounded(query, self.rounding)), None, hidden, hidden, None)
+        share = torch.sigmoid(torch.mv(hidden, self.vector[0]))
+        position = self.words * share
+        torch.mul(position, 1 - share, out=self.rates[t])
+        centre = torch.minimum(position.floor(), self.last)
+        inside = ((self.places - centre.unsqueeze(1)).abs() <= self.window) & self.real
+        torch.sub(self.places, position.unsqueeze(1), out=self.offsets[t])
+        self.plain[t] = masked_softmax(self.score.step(t, query).unsqueeze(1), inside.unsqueeze(1)).squeeze(1)
+        near = self.offsets[t].square().mul_(-0.5 / self.variance).exp_()
+        torch.mul(self.plain[t], near, out=self.weights[t])
+        context = self.contexts[t]
+        context.copy_(average(self.weights[t].unsqueeze(1), self.values).squeeze(1))
+        if low is not None:
+            low.copy_(context)
+        return context
+
+    def begin_back(self, of_contexts: Tensor | None, of_weights: Tensor | None) -> None:
+        """Make the buffers of the gradients."""
+        super().begin_back(of_contexts, of_weights)
+        steps, batch, size = self.hiddens.shape
+        self.of_products = Stack.empty(self.matrix, steps, batch, size)
+        self.of_position = torch.empty_like(self.rates)
+
+    def back(self, t: int, of_context: Sequence[Tensor], of_weights: Tensor | None = None) -> Tensor:
+        """Return the query's gradient; see the base."""
+        of_contexts, of_scores, of_products = self.of_contexts[t], self.of_scores[t], self.of_products.steps[t]
+        of_contexts.copy_(added(of_context, of_contexts))
+        given = compare(of_contexts.unsqueeze(1), self.values).squeeze(1)
+        weighted = (given if of_weights is None else given + of_weights) * self.weights[t]
+        torch.addcmul(weighted, self.plain[t], weighted.sum(1, keepdim=True), value=-1, out=of_scores)
+        slopes = (weighted * self.offsets[t]).sum(1).div_(self.variance)
+        torch.mul(slopes, self.rates[t], out=self.of_position[t])
+        squash_back([self.of_position[t].unsqueeze(1) * self.vector], None, self.hiddens[t], of_products)
+        of_query, of_asked = self.factor.times(of_products).to(self.values.dtype), self.score.back(t, of_scores)
+        return of_query if of_asked is None else of_query + of_asked
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the score, the values, W_p and v_p."""
+        rows = rounded_rows(self._queries, self.rounding)
+        of_weight = outer(flipped(self.of_products.rows), rows, self.rounding).to(self.values.dtype)
+        of_vector = self.of_position.flatten()[None] @ self.hiddens.flatten(0, 1)
+        return *super().gradients(), of_weight, of_vector
