@@ -23,13 +23,12 @@ typedef struct {
 #define PAIR BLOCK
 /* so many rows at a time meet two panels, whose products stay in the nearest cache */
 #define GROUP 64
+/* or so many, where logits are looked at in between */
+#define HALF_GROUP 32
 /* so many meet a matrix, panel by panel, of which the cache holds a few */
 #define CHUNK (3 * GROUP)
 
 int64_t multiplies_integers(void) { return 1; }
-
-/* words of so many places, in whole vectors */
-static inline int64_t words_of(int64_t places) { return parts_of(places, 64) * 16; }
 
 static Rows new_rows(const Parts *parts, int64_t count) {
     /* a tile may read beyond the last line */
@@ -39,7 +38,7 @@ static Rows new_rows(const Parts *parts, int64_t count) {
     for (int64_t n = 0, s = 0; n < parts->count; n++)
         for (int64_t first = 0; first < parts->terms[n].width; first += SEGMENT) {
             rows.begins[s++] = rows.words;
-            rows.words += words_of(least(SEGMENT, parts->terms[n].width - first));
+            rows.words += words_of(least(SEGMENT, parts->terms[n].width - first), 1);
         }
     rows.begins[rows.segments] = rows.words;
     rows.lines = aligned_alloc(64, rows.segments * rows.room * BYTE_LINE * sizeof(int32_t));
@@ -189,8 +188,8 @@ static void insert(Found *found, int64_t count, float value, int64_t piece) {
     found->best[n] = value, found->pieces[n] = piece;
 }
 
-/* Take note of 64 logits, those of the pieces from `first` on, given without their bias. Few of them are among the best, so that all are compared with
- * the last of these at once. What is added up stays small: the origin follows the largest. */
+/* Take note of 64 logits, those of the pieces from `first` on, given without their bias. Few of them are among the best, so that all
+ * are compared with the last of these at once. What is added up stays small: the origin follows the largest. */
 static inline void look(float *logits, const float *bias, int64_t first, const int64_t *never, int64_t nevers, int64_t count,
                         Found *found) {
     __m512 values[4], last = _mm512_set1_ps(found->best[count - 1]);
@@ -272,9 +271,9 @@ void choose_of_bytes(const Parts *parts, int64_t asked, const Matrix *by, const 
         quantize(parts, &rows);
         for (int64_t from = 0; mine && from < asked; from += CHUNK)
             for (int64_t p = first; p < last; p++)
-                for (int64_t start = from; start < least(from + CHUNK, asked); start += GROUP / 2) {
-                    float logits[GROUP / 2 * PAIR];
-                    int64_t after = least(start + GROUP / 2, asked);
+                for (int64_t start = from; start < least(from + CHUNK, asked); start += HALF_GROUP) {
+                    float logits[HALF_GROUP * PAIR];
+                    int64_t after = least(start + HALF_GROUP, asked);
                     multiply(&rows, start, after, by, p, logits, PAIR, PAIR);
                     for (int64_t i = start; i < after; i++)
                         look(logits + (i - start) * PAIR, bias, p * PAIR, never, nevers, count, mine + i);

@@ -93,7 +93,7 @@ class ByteMatrix:
         widths = tuple(part.shape[1] for part in parts)
         if widths not in self._laid_out:
             matrix = _by_units(self._matrix) if self.advances else self._matrix
-            self._laid_out[widths] = IntegerMatrix.of_parts(matrix.split(widths, 1), Kind.bytes)
+            self._laid_out[widths] = IntegerMatrix(matrix.split(widths, 1), Kind.bytes)
         return parts, ctypes.byref(self._laid_out[widths].place)
 
 

@@ -37,11 +37,7 @@
 /* so many reads ahead, of lines across memory, a place is fetched */
 #define AHEAD 16
 
-/* Whether bytes are meant is known when compiled wherever it decides how a number is read or written. */
-static inline int64_t places_of(int64_t bytes) { return bytes ? 4 : 2; }
 static inline int64_t line_of(int64_t bytes) { return bytes ? BYTE_LINE : SHORT_LINE; }
-/* words of so many places, in whole vectors */
-static inline int64_t words_of(int64_t depth, int64_t bytes) { return parts_of(depth, 16 * places_of(bytes)) * 16; }
 
 /* What a whole number stands for, and what makes one of another number, where the sum of squares is given, or, of bytes, the largest.
  * What is next to nothing counts as that; what is no number, or infinite, makes a scale that is none. */
@@ -453,7 +449,8 @@ static inline int any_of(const float *scales) {
 }
 
 /* Rows of a segment, as lines with their scales, times a panel's, `length` words of each: `into` has `stride` columns to a row, of which
- * `left` or 32 are the panel's. With `more` they are added to what is there. What is met next, `next`, is fetched. */
+ * `left` or 32 are the panel's. With `more` they are added to what is there. Where there are no
+ * tiles, `next`, which is met after that, is fetched. */
 static ALONE void multiply_lines(const int32_t *rows, const float *row_scales, int64_t height, const int32_t *panel,
                                  const float *scales, int64_t length, int more, float *into, int64_t stride, int64_t left,
                                  const int32_t *next, int bytes) {
@@ -508,9 +505,9 @@ static void multiply(const IntegerProduct *of, const int32_t *rows, const float 
                    columns, columns - p * PANEL, panel + after, bytes);
 }
 
-/* Results [count, columns] of each product = rows [count, depth] x panels; all matrices are of one depth and kind. An element of the rows is at i * row + k * inner, one of
- * which is 1; where that is `row`, the sums of the segments of rows go to `sums` [segments, count] if that is not NULL. Who is done
- * with its part takes another: cores that others use too are not equally fast. */
+/* Results [count, columns] of each product = rows [count, depth] x panels; all matrices are of one depth and kind. An element of the
+ * rows is at i * row + k * inner, one of which is 1; where that is `row`, the sums of the segments of rows go to `sums` [segments, count]
+ * if that is not NULL. Who is done with its part takes another: cores that others use too are not equally fast. */
 void products_of_integers(const void *rows, int64_t half, int64_t row, int64_t inner, int64_t count,
                           const IntegerProduct *products, int64_t number, float *sums) {
     int64_t depth = products->by.depth, bytes = products->by.kind != SHORTS, line = line_of(bytes);
@@ -625,10 +622,10 @@ static void differentiate(const float *exponentials, int64_t first, int64_t last
     }
 }
 
-/* The loss of rows [count, depth], `row` apart, of a layer [columns, depth] that was laid out, as `layer` says. A thread makes logits of some columns,
- * and later goes through about the same ones again, which it then has in its own cache. Where there are `halves` [count, columns],
- * those of the gradients of logits times `times` go there, in 16 bits (IEEE 754), without the targets' own part, and the sum of
- * the gradients with it is added to of_bias. */
+/* The loss of rows [count, depth], `row` apart, of a layer [columns, depth] that was laid out, as `layer` says. A thread makes logits of
+ * some columns, and later goes through about the same ones again, which it then has in its own cache. Where there are `halves`
+ * [count, columns], those of the gradients of logits times `times` go there, in 16 bits (IEEE 754), without the targets' own part, and
+ * the sum of the gradients with it is added to of_bias. */
 void cross_entropy_of_integers(const float *rows, int64_t row, int64_t count, const Matrix *layer,
                              const float *bias, const int64_t *targets, const uint8_t *real, float smoothing, float times, float *nll,
                              float *of_bias, uint16_t *halves) {

@@ -77,22 +77,14 @@ class IntegerMatrix:
     """A matrix [m, k] of whole numbers, laid out for products of rows [n, k] with its transpose.
 
     Args:
-        matrix: float32.
+        matrix: float32; or parts of it that stand side by side, where a segment ends, too.
         kind: what it, and rows that meet it, are rounded to.
     """
 
-    def __init__(self, matrix: Tensor, kind: Kind = Kind.shorts) -> None:
-        lines = _in_lines(matrix)
-        (layout,) = self._begin([lines], 1, kind)
-        compiled().lay_out_integers(ctypes.byref(layout), None)
-
-    @classmethod
-    def of_parts(cls, parts: Sequence[Tensor], kind: Kind) -> Self:
-        """Return the matrix whose parts stand side by side, in which a segment ends where a part does."""
-        matrix, lines = cls.__new__(cls), [_in_lines(part) for part in parts]
-        for layout in matrix._begin(lines, 1, kind):
+    def __init__(self, matrix: Tensor | Sequence[Tensor], kind: Kind = Kind.shorts) -> None:
+        lines = [_in_lines(part) for part in ([matrix] if isinstance(matrix, Tensor) else matrix)]
+        for layout in self._begin(lines, 1, kind):
             compiled().lay_out_integers(ctypes.byref(layout), None)
-        return matrix
 
     @classmethod
     def both(cls, *parts: Tensor, kinds: tuple[Kind, Kind] = (Kind.shorts, Kind.shorts)) -> tuple[Self, Self]:

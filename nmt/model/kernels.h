@@ -94,6 +94,11 @@ enum { SHORTS, BYTES, BYTES_OF_GRADIENTS };
 #define SEGMENT 512
 #define BYTE_LINE (SEGMENT / 4 + 16)
 
+/* Places of a word, and words of so many places, in whole vectors. Whether bytes are meant is known when compiled wherever it decides
+ * how a number is read or written. */
+static inline int64_t places_of(int64_t bytes) { return bytes ? 4 : 2; }
+static inline int64_t words_of(int64_t depth, int64_t bytes) { return parts_of(depth, 16 * places_of(bytes)) * 16; }
+
 /* A matrix that was laid out; rows of `depth` by it make rows of `columns`. As integers.c does so, in one of the kinds above, it has
  * scales; as panels.c does, none. */
 typedef struct { const void *panels; const float *scales; int64_t columns, depth, kind; } Matrix;
