@@ -242,7 +242,47 @@ class LocationSteps(StepScore):
         return (of_weight,)
 
 
-class Attend(Part):
+class AttendSteps(Part):
+    """What attention does in all steps.
+
+    Attributes:
+        steps: T.
+        contexts: [T, B, M].
+        weights: [T, B, S].
+        described: what steps.c knows of it; None where it does not go through these steps.
+    """
+
+    steps: int
+    contexts: Tensor
+    weights: Tensor
+    described: AttentionSteps | None = None
+
+    @abstractmethod
+    def step(self, t: int, query: Tensor, low: Tensor | None = None) -> Tensor:
+        """Return the context [B, M] of the query [B, H]; write it to ``low`` [B, M], of the products' type, too."""
+
+    @abstractmethod
+    def begin_back(self, of_contexts: Tensor | None, of_weights: Tensor | None) -> None:
+        """Make the buffers of the gradients; calls for all steps read those given, [T, B, M] and [T, B, S]."""
+
+    @abstractmethod
+    def back(self, t: int, of_context: Sequence[Tensor], of_weights: Tensor | None = None) -> Tensor | None:
+        """Return the query's gradient [B, H], given what adds up to the context's, and the weights' from elsewhere."""
+
+    @abstractmethod
+    def finish(self, queries: Tensor) -> None:
+        """Note the queries [T, B, H] of all steps."""
+
+    def describe_halves(self) -> None:  # noqa: B027
+        """Have keys and values in float16 too, where calls for all steps read those: for them a step mostly waits."""
+
+    @property
+    def of_query(self) -> Tensor:
+        """The gradient of the query that steps.c last went back through, [B, H]."""
+        raise NotImplementedError
+
+
+class Attend(AttendSteps):
     """alpha = softmax of scores over some positions; context = sum_j alpha_j V_j.
 
     Args:
@@ -284,11 +324,16 @@ class Attend(Part):
         return describe(structure, **sizes, values=self.values, **masks, **found)
 
     def describe_halves(self) -> None:
-        """Have keys and values in float16 too, where calls for all steps read those: for them a step mostly waits."""
+        """Have them; see the base."""
         assert self.described is not None
         if self.rounding.kinds is not None and self.score.describe_halves(self.described):
             self._halves = self.values.half()
             describe(self.described, value_halves=self._halves)
+
+    @property
+    def of_query(self) -> Tensor:
+        """The query's gradient; see the base."""
+        return self.score.of_query
 
     @cached_property
     def _masks(self) -> list[tuple[Tensor, Tensor]]:
@@ -300,12 +345,12 @@ class Attend(Part):
         return list(zip(self.weights.unbind(0), self.contexts.unbind(0), strict=True))
 
     def step(self, t: int, query: Tensor, low: Tensor | None = None) -> Tensor:
-        """Return the context [B, M] of the query [B, H]; write it to ``low`` [B, M], of the products' type, too."""
+        """Return the context; see the base."""
         attend(self.score.step(t, query), *self._masks[t], self.values, *self._found[t], low)
         return self._found[t][1]
 
     def begin_back(self, of_contexts: Tensor | None, of_weights: Tensor | None) -> None:
-        """Make the buffers of the gradients; calls for all steps read those given, [T, B, M] and [T, B, S]."""
+        """Make the buffers of the gradients; see the base."""
         self.score.begin_back()
         self.of_contexts, self.of_scores = torch.empty_like(self.contexts), torch.empty_like(self.weights)
         if self.described is not None:
@@ -316,7 +361,7 @@ class Attend(Part):
         self._of_found = list(zip(self.of_contexts.unbind(0), self.of_scores.unbind(0), strict=True))
 
     def back(self, t: int, of_context: Sequence[Tensor], of_weights: Tensor | None = None) -> Tensor | None:
-        """Return the query's gradient [B, H], given what adds up to the context's, and the weights' from elsewhere."""
+        """Return the query's gradient; see the base."""
         attend_back(of_context, of_weights, self._found[t][0], self.values, *self._of_found[t])
         return self.score.back(t, self._of_found[t][1])
 
@@ -410,7 +455,7 @@ class Unrolled(ABC):
         attend: the attention.
     """
 
-    def __init__(self, layers: Sequence[Layer], masks: Sequence[Mask], *, residual: bool, attend: Attend) -> None:
+    def __init__(self, layers: Sequence[Layer], masks: Sequence[Mask], *, residual: bool, attend: AttendSteps) -> None:
         self.layers, self.residual, self.attend, self.steps = layers, residual, attend, attend.steps
         self.masks = [masks_by_step(mask, self.steps) for mask in masks]
         self.parts: tuple[Part, ...] = (*layers, attend)
@@ -485,7 +530,7 @@ class FedReadouts(Unrolled):
 
     def forward(self) -> tuple[Tensor, ...]:
         """Go through all steps."""
-        size = self.attend.values.shape[2]
+        size = self.attend.contexts.shape[2]
         self.layers[0].fed_inputs[0].copy_(self.read.tensors[1])
         self.outputs = self.layers[0].hiddens if len(self.layers) == 1 else torch.empty_like(self.layers[-1].hiddens)
         described = self._described()
@@ -587,7 +632,7 @@ class FedContexts(Unrolled):
         if described is not None:
             compiled().fed_contexts_back(*described, self.steps)
             self.layers[0].end_back()
-            of_query = self.attend.score.of_query
+            of_query = self.attend.of_query
         else:
             given = by_step(gradients[0], self.steps + 1)
             of_query = self._back_by_step(given, *(by_step(each, self.steps) for each in gradients[1:3]))

@@ -18,6 +18,7 @@ STACKED = ("encoder.layers=2", "decoder.layers=3")
 RESIDUAL = (*STACKED, "encoder.residual=true", "decoder.residual=true")
 # one position of a sentence of four words and EOS is beyond them
 FEW = "attention.score.max_positions=4"
+HEADS = "attention.form.heads=2"
 BY_HAND = [
     ("attention=luong_general",),
     ("attention=luong_general", *STACKED),
@@ -46,6 +47,9 @@ BY_HAND = [
     ("attention=local_p", "attention.alignment.window=1"),
     ("attention=local_p", "attention.alignment.window=2", "attention/score=additive"),
     ("attention=bahdanau", "attention/alignment=local_p", "attention.alignment.window=1"),
+    ("attention=multi_head", HEADS),
+    ("attention=multi_head", HEADS, "attention/alignment=local_p", "attention.alignment.window=1"),
+    ("attention=multi_head", HEADS, "attention/score=additive", "attention/wiring=attend_then_update", *STACKED),
     ("attention=cosine",),
     ("attention=cosine", "attention.score.strength=2"),
     ("attention=bahdanau", "attention/score=cosine"),

@@ -23,7 +23,7 @@ SIZES = ("embedding.size=64", "encoder.hidden_size=64", "decoder.hidden_size=128
 PLAIN = ("embedding.dropout=0", "encoder.dropout=0", "decoder.dropout=0")
 # what steps.c has no score or weights of, and a stack of layers, leave the decoder's steps to Python
 VARIANTS = [each for each in BY_HAND if not any("location" in choice for choice in each[1:])]
-ENCODER_ALONE = {f"attention={name}" for name in ("luong_location", "local_p", "cosine")} | {
+ENCODER_ALONE = {f"attention={name}" for name in ("luong_location", "local_p", "cosine", "multi_head")} | {
     "attention/alignment=local_p",
     "attention/score=cosine",
     "decoder.layers=3",

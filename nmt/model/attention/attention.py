@@ -11,7 +11,7 @@ from nmt.model.attention.annotations import Annotations, SharedAnnotations
 from nmt.model.attention.base import Alignment, Attended, Attention, AttentionState, Context, Memory, Score
 from nmt.model.attention.coverage import NoCoverage
 from nmt.model.encoder.base import Encoded
-from nmt.model.recurrence import Attend
+from nmt.model.recurrence import AttendSteps
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class SingleAttention(Attention):
         after = (*past, *self.coverage.update(coverage, weights))
         return Attended(self.context(weights, memory.values), weights, after, notes)
 
-    def by_hand(self, memory: Memory, positions: Tensor) -> Attend | None:
+    def by_hand(self, memory: Memory, positions: Tensor) -> AttendSteps | None:
         """Return attention with a derivative written by hand, where score, alignment and context all have one."""
         if self.recurrent:
             return None

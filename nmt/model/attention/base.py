@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nmt.model.encoder.base import Encoded
 from nmt.model.kernels import soften
 from nmt.model.products import Operand, current
-from nmt.model.recurrence import Attend, StepScore
+from nmt.model.recurrence import Attend, AttendSteps, StepScore
 
 AttentionState = tuple[Tensor, ...]
 """What attention remembers of past steps, each part [B, K, ..]; empty where every step stands for itself."""
@@ -193,7 +193,7 @@ class Alignment(nn.Module, ABC):
         """
         return None
 
-    def by_hand(self, score: StepScore, values: Tensor, memory: Memory, positions: Tensor) -> Attend | None:
+    def by_hand(self, score: StepScore, values: Tensor, memory: Memory, positions: Tensor) -> AttendSteps | None:
         """Return all steps at target positions [T] with a derivative written by hand; None where there is none.
 
         Args:
@@ -308,7 +308,7 @@ class Attention(nn.Module, ABC):
             state: what is remembered of the steps before.
         """
 
-    def by_hand(self, memory: Any, positions: Tensor) -> Attend | None:
+    def by_hand(self, memory: Any, positions: Tensor) -> AttendSteps | None:
         """Return attention with a derivative written by hand, for a recurrence over target positions [T].
 
         None where there is none.

@@ -1,6 +1,6 @@
 """Several attentions side by side, each in a smaller space of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -13,7 +13,9 @@ from nmt.model.attention.attention import AttentionParts, SingleAttention, total
 from nmt.model.attention.base import Attended, Attention, AttentionState, Memory, Prepared
 from nmt.model.attention.contexts import WeightedMean
 from nmt.model.encoder.base import Encoded
-from nmt.model.products import Linear, Operand
+from nmt.model.kernels import added, flipped
+from nmt.model.products import Factor, Linear, Operand, Rounding, Stack, current, outer, rounded, rounded_rows
+from nmt.model.recurrence import AttendSteps
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,22 @@ class MultiHeadAttention(Attention):
             heads=heads,
         )
 
+    def by_hand(self, memory: HeadsMemory, positions: Tensor) -> AttendSteps | None:
+        """Return all steps with a derivative written by hand, where the heads have one."""
+        if self.recurrent:
+            return None
+        given = zip(self._singles(), memory.heads, strict=True)
+        found = [head.by_hand(own, positions) for head, own in given]
+        heads = [head for head in found if head is not None]
+        if len(heads) < len(found):
+            return None
+        return _HeadsSteps(heads, self.query.weight, self.output.weight, len(positions), rounding=current().rounding)
+
     def penalty(self, attended: Attended, nll: Tensor, mask: Tensor) -> Tensor | None:
         """Return the sum of what the heads add to the loss."""
-        assert attended.heads is not None
+        if attended.heads is None:
+            # gone through by hand, of which there is nothing that adds
+            return None
         each = zip(self._singles(), attended.heads.unbind(2), self._share(attended.notes), strict=True)
         return total_penalty(
             *(
@@ -135,6 +150,92 @@ class MultiHeadAttention(Attention):
         """Yield each head's own of what all have in equal number."""
         each = len(parts) // len(self.heads)
         return (parts[each * i : each * (i + 1)] for i in range(len(self.heads)))
+
+
+class _HeadsSteps(AttendSteps):
+    """c = W_o [c_1; ..; c_n] with c_i, and all that is backwards, as head i has it for the query W_q^i q.
+
+    Args:
+        heads: the steps of each.
+        query: W_q [n d, H].
+        output: W_o [M, n d].
+        steps: T.
+        rounding: of the factors.
+    """
+
+    def __init__(
+        self, heads: Sequence[AttendSteps], query: Tensor, output: Tensor, steps: int, *, rounding: Rounding
+    ) -> None:
+        self.heads, self.steps, self.rounding = heads, steps, rounding
+        self.tensors = (*(tensor for head in heads for tensor in head.tensors), query, output)
+
+    def begin(self) -> None:
+        """Make the buffers."""
+        query, output = self.tensors[-2:]
+        for head in self.heads:
+            head.begin()
+        self.matrices = rounded(query, self.rounding), rounded(output, self.rounding)
+        self.query, self.output = (Factor(matrix, rounding=self.rounding) for matrix in self.matrices)
+        weights, batch = self.heads[0].weights, self.heads[0].weights.shape[1]
+        self.weights, self.contexts = torch.empty_like(weights), weights.new_empty(self.steps, batch, len(output))
+        # a head's queries side by side
+        self.asked = weights.new_empty(self.steps, len(self.heads), batch, len(query) // len(self.heads))
+        self.read = Stack.empty(self.matrices[1], self.steps, batch, output.shape[1])
+
+    def step(self, t: int, query: Tensor, low: Tensor | None = None) -> Tensor:
+        """Return the context; see the base."""
+        asked, read = self.asked[t], self._by_head(self.read.steps[t])
+        asked.copy_(self._of_heads(self.query.times_transposed(rounded(query, self.rounding))))
+        for head, own, into in zip(self.heads, asked, read, strict=True):
+            head.step(t, own, into)
+        torch.mean(torch.stack([head.weights[t] for head in self.heads]), 0, out=self.weights[t])
+        self.contexts[t].copy_(self.output.times_transposed(self.read.steps[t]))
+        if low is not None:
+            low.copy_(self.contexts[t])
+        return self.contexts[t]
+
+    def begin_back(self, of_contexts: Tensor | None, of_weights: Tensor | None) -> None:
+        """Make the buffers of the gradients."""
+        for head in self.heads:
+            head.begin_back(None, None)
+        steps, batch, size = self.contexts.shape
+        self.of_contexts = Stack.empty(self.matrices[1], steps, batch, size)
+        self.of_asked = Stack.empty(self.matrices[0], steps, batch, len(self.matrices[0]))
+
+    def back(self, t: int, of_context: Sequence[Tensor], of_weights: Tensor | None = None) -> Tensor:
+        """Return the query's gradient; see the base."""
+        of_contexts, of_asked = self.of_contexts.steps[t], self.of_asked.steps[t]
+        of_contexts.copy_(added(of_context, self.contexts[t]))
+        of_read = self._by_head(self.output.times(of_contexts))
+        of_each = None if of_weights is None else of_weights / len(self.heads)
+        for head, given, into in zip(self.heads, of_read, self._by_head(of_asked), strict=True):
+            found = head.back(t, [given], of_each)
+            if found is None:
+                into.zero_()
+            else:
+                into.copy_(found)
+        return self.query.times(of_asked)
+
+    def finish(self, queries: Tensor) -> None:
+        """Note the queries."""
+        self._queries = queries
+        for number, head in enumerate(self.heads):
+            head.finish(self.asked[:, number])
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the heads, W_q and W_o."""
+        rows, dtype = rounded_rows(self._queries, self.rounding), self.contexts.dtype
+        of_query = outer(flipped(self.of_asked.rows), rows, self.rounding).to(dtype)
+        of_output = outer(flipped(self.of_contexts.rows), self.read.rows, self.rounding).to(dtype)
+        return *(each for head in self.heads for each in head.gradients()), of_query, of_output
+
+    def _by_head(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Cut rows [B, n d] into the heads' own [B, d]."""
+        return rows.chunk(len(self.heads), 1)
+
+    def _of_heads(self, rows: Tensor) -> Tensor:
+        """Return them as [n, B, d]."""
+        return rows.unflatten(1, (len(self.heads), -1)).transpose(0, 1)
 
 
 def _checked_size(heads: int, head_size: int | None, source_size: int) -> int:
