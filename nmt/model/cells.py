@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nmt.model.gating import GRU, LSTM, RNN, Gating
+from nmt.model.gating import GRU, LSTM, RNN, Gating, side_by_side
 from nmt.model.layer import Layer, at_ends, run_side_by_side
-from nmt.model.products import Linear, Operand, current, product
+from nmt.model.products import Linear, Operand, after_each_other, current, product
 
 CellState = tuple[Tensor, ...]
 """(h,) of RNN and GRU, (h, c) of the LSTM; each [.., H]."""
@@ -87,9 +87,11 @@ class Cell(nn.Module, ABC):
     def prepare_whole(self) -> Advance:
         """Return the step function ``(input, feed, state) -> state``, which projects the input itself."""
         if not self._is_fast() or torch.is_grad_enabled():
-            rows, advance = self.gating.rows_of_inputs, self.prepare()
-            fast = self._is_fast()
-            project = Operand(rows(self.input.weight), self._biases()) if fast else self.input.prepare()
+            advance = self.prepare()
+            if self._is_fast():
+                project = Operand(self.gating.rows_of_inputs(self.input.weight), self._biases())
+            else:
+                project = self.input.prepare()
             return lambda inputs, feed, state: advance(project(inputs), feed, state)
         weights = [self.input.weight, *([] if self.feed is None else [self.feed.weight]), self.recurrent.weight]
         all_at_once = Operand(weights, self._biases(), gating=self.gating)
@@ -166,8 +168,9 @@ class Cell(nn.Module, ABC):
         return [self.input.bias]
 
     def _whole_bias(self) -> Tensor:
-        biases = self._biases()
-        return biases[0] if len(biases) == 1 else torch.cat(biases)
+        bias = after_each_other(self._biases())
+        assert bias is not None
+        return bias
 
     def _layer(self, state: CellState, steps: int, fed: Tensor | None, words: tuple[Tensor, Tensor] | None) -> Layer:
         """Return the layer, given weights of what is fed, and of words known beforehand, with these."""
@@ -211,7 +214,7 @@ class Cell(nn.Module, ABC):
             return [cell._run_without_gradients(*each, ends) for cell, *each in given]  # pyright: ignore
         layers = []
         for cell, given, state, parts in zip(cells, inputs, states, weights, strict=True):
-            words = given, parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
+            words = given, side_by_side(parts)
             layers.append(cell._layer(state, len(given), None, words))
         found = run_side_by_side(layers, ends)
         return [(all_[0], all_[1:][: cell.parts]) for cell, all_ in zip(cells, found, strict=True)]

@@ -50,7 +50,7 @@ class ByteMatrix:
         gating: its rows are the pre-activations of such a cell.
 
     Attributes:
-        advances: whether it is for :meth:`advance`, which then replaces all other products: cells with four blocks.
+        advances: whether :meth:`advance` serves it: cells with four blocks that fill whole panels.
     """
 
     def __init__(self, matrix: Tensor, bias: Tensor | None = None, gating: Gating | None = None) -> None:
@@ -58,7 +58,8 @@ class ByteMatrix:
         bias = matrix.new_zeros(self.columns) if bias is None else bias
         beyond = -self.columns % _PANEL
         self.advances = gating is not None and gating.blocks == _BLOCKS and not beyond
-        self.bias = _by_units(bias) if self.advances else functional.pad(bias, (0, beyond), value=float("-inf"))
+        self.bias = functional.pad(bias, (0, beyond), value=float("-inf"))
+        self._bias_by_units = _by_units(bias) if self.advances else None
         self._matrix, self._gating = matrix, gating
         self._laid_out: dict[tuple[int, ...], IntegerMatrix] = {}
 
@@ -71,10 +72,10 @@ class ByteMatrix:
 
     def advance(self, parts: Sequence[Tensor], cell: Tensor, hidden: Tensor, new: Tensor) -> None:
         """Write h', c' [n, H] of a cell with pre-activations rows @ W^T + b, and c."""
-        assert self.advances and self._gating is not None
-        parts, place = self._meet(parts)
+        assert self._bias_by_units is not None and self._gating is not None
+        parts, place = self._meet(parts, by_units=True)
         cell = cell.contiguous()
-        given = (each.data_ptr() for each in (self.bias, cell, hidden, new))
+        given = (each.data_ptr() for each in (self._bias_by_units, cell, hidden, new))
         compiled().cell_of_bytes(self._gating.kind, side_by_side(parts), len(cell), place, *given)
 
     def choose(self, rows: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,16 +86,16 @@ class ByteMatrix:
         compiled().choose_of_bytes(side_by_side(parts), len(rows), place, *given)
         return best, pieces
 
-    def _meet(self, parts: Sequence[Tensor]) -> tuple[Sequence[Tensor], Any]:
+    def _meet(self, parts: Sequence[Tensor], *, by_units: bool = False) -> tuple[Sequence[Tensor], Any]:
         """Return parts as ``eight_bit.c`` takes them, and where the matrix is that was laid out for them."""
         rows = [part.shape[0] for part in parts]
         assert sum(part.shape[1] for part in parts) == self.inner and rows.count(rows[0]) == len(rows)
         parts = [in_rows(part) for part in (parts if len(parts) <= _PARTS else [torch.cat(list(parts), 1)])]
         widths = tuple(part.shape[1] for part in parts)
-        if widths not in self._laid_out:
-            matrix = _by_units(self._matrix) if self.advances else self._matrix
-            self._laid_out[widths] = IntegerMatrix(matrix.split(widths, 1), Kind.bytes)
-        return parts, ctypes.byref(self._laid_out[widths].place)
+        if (by_units, *widths) not in self._laid_out:
+            matrix = _by_units(self._matrix) if by_units else self._matrix
+            self._laid_out[by_units, *widths] = IntegerMatrix(matrix.split(widths, 1), Kind.bytes)
+        return parts, ctypes.byref(self._laid_out[by_units, *widths].place)
 
 
 def _by_units(blocks: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ from torch import Tensor
 from nmt.model.kernels import added, as_sum, on_gpu, rows_of, tanh_, usable
 
 
+def side_by_side(matrices: Sequence[Tensor]) -> Tensor:
+    """Return matrices [m, ..] side by side, a new one if there are several."""
+    return matrices[0] if len(matrices) == 1 else torch.cat(list(matrices), 1)
+
+
 class Gating(ABC):
     """What a kind of cell makes of its pre-activations.
 
@@ -54,8 +59,7 @@ class Gating(ABC):
     def side_by_side(self, weights: Sequence[Tensor]) -> Tensor:
         """Return the rows of weights that meet what stands side by side: inputs of any number, and then the state."""
         *inputs, state = weights
-        parts = [*map(self.rows_of_inputs, inputs), self.rows_of_state(state)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return side_by_side([*map(self.rows_of_inputs, inputs), self.rows_of_state(state)])
 
     def forward(
         self,

@@ -34,7 +34,7 @@ _POSITIONS, _ELEMENTS = tl.constexpr(16), tl.constexpr(128)
 _LOGITS = tl.constexpr(4096)
 # most pieces of a vocabulary whose logits a program holds in registers, to choose among them
 MOST_PIECES = 2**15
-# kinds of cells, as in kernels.h; the third is a GRU
+# kinds of cells, as in kernels.h; what is neither is a GRU
 _LSTM, _RNN = tl.constexpr(0), tl.constexpr(2)
 # sizes that change from batch to batch, for which nothing is to be compiled anew
 _CHANGING = ["positions", "asked"]

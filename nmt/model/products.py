@@ -36,7 +36,7 @@ from torch.nn import functional
 
 from nmt.model import eight_bit, integers, kernels, panels
 from nmt.model.eight_bit import ByteMatrix
-from nmt.model.gating import Gating
+from nmt.model.gating import Gating, side_by_side
 from nmt.model.integers import IntegerMatrix, Kind
 from nmt.model.kernels import average, compare, flipped
 from nmt.model.panels import Panels
@@ -547,7 +547,7 @@ class Operand:
     ) -> None:
         settings, parts = current(), [matrix] if isinstance(matrix, Tensor) else list(matrix)
         biases = [] if bias is None else [bias] if isinstance(bias, Tensor) else list(bias)
-        self.bias = _after_each_other(biases)
+        self.bias = after_each_other(biases)
         self.transposed, self._gating = transposed, gating
         self._rounding = settings.rounding if parts[0].dim() == 2 else Rounding.none
         self._ledger = self._fixed = self._places = None
@@ -631,10 +631,11 @@ def _side_by_side(parts: Sequence[Tensor], gating: Gating | None) -> Tensor:
     """Return matrices [m, ..] side by side, or what the weights of a cell give so."""
     if gating is not None:
         return gating.side_by_side(parts)
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts), 1)
+    return side_by_side(parts)
 
 
-def _after_each_other(biases: Sequence[Tensor]) -> Tensor | None:
+def after_each_other(biases: Sequence[Tensor]) -> Tensor | None:
+    """Return a bias [m] of its parts, new if there are several; None of none."""
     if not biases:
         return None
     return biases[0] if len(biases) == 1 else torch.cat(list(biases))
@@ -658,7 +659,7 @@ def _prepared(
     if kept is not None and key in kept and kept[key][1] == states:
         return kept[key][2]
     matrix = _side_by_side(parts, gating)
-    made = _Fixed(matrix if transposed else matrix.t(), _after_each_other(biases), settings, gating)
+    made = _Fixed(matrix if transposed else matrix.t(), after_each_other(biases), settings, gating)
     if kept is not None:
         # the parameters too: while they are held nothing else has their place
         kept[key] = given, states, made

@@ -23,8 +23,8 @@ left for the end, where each is one product over all steps: d U = sum_t d a_t [f
 inside. Layers above the first are fed the output of the layer below.
 
 Only what is asked for most has such parts: cells without layer normalisation (gating.py); scores that define
-``by_hand``; the softmax, over a window too; the mean of the values; the readout tanh(W_c [v; h]). A decoder with
-anything else goes step by step.
+``by_hand``; the softmax, over a window too, given or predicted; several heads of these; the mean of the values; the
+readout tanh(W_c [v; h]). A decoder with anything else goes step by step.
 """
 
 import ctypes

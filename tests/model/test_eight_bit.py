@@ -8,6 +8,7 @@ from toys import SOURCE_SIZE, close, configuration, toy_batch
 
 from nmt.assemble import build_model
 from nmt.model import arithmetic, eight_bit, searching
+from nmt.model.cells import make_cell
 from nmt.model.eight_bit import ByteMatrix
 from nmt.model.gating import GRU, LSTM, RNN
 from nmt.model.library import multiplies_integers
@@ -219,6 +220,17 @@ def test_cells_whose_blocks_are_no_whole_panels_take_bytes_for_the_product_alone
     with torch.inference_mode(), arithmetic(search_int8=True), searching():
         Operand(weights, bias, gating=gating).advance([rows, hidden], cell, *found)
     assert 0 < (found - expected).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_a_step_of_a_cell_is_the_same_whole_and_of_a_projected_input(kind):
+    cell = make_cell(kind, 70, 64, feed_size=65, layer_norm=False)
+    inputs, feed = noise(5, 70), noise(5, 65, seed=1)
+    state = tuple(noise(5, 64, seed=2 + part) for part in range(cell.parts))
+    with torch.inference_mode(), arithmetic(search_int8=True, prepared={}), searching():
+        found = cell.prepare()(cell.project(inputs), feed, state)
+        for part, whole in zip(found, cell.prepare_whole()(inputs, feed, state), strict=True):
+            assert part.numpy() == close(whole, 1e-5)
 
 
 def test_only_a_search_takes_bytes():

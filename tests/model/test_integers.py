@@ -186,7 +186,7 @@ def test_nothing_times_something_is_nothing(kind):
 
 @pytest.mark.parametrize("count", [5, 700])
 @pytest.mark.parametrize("kind", list(Kind))
-def test_columns_of_zeros_are_left_out(kind, count):
+def test_columns_of_zeros_change_nothing_beside_them(kind, count):
     """Whole panels of some segments: in the first, in a later one, in all, and the last of few columns."""
     rows, matrix = noise(count, 1100), noise(175, 1100, seed=1)
     matrix[:32, :512] = 0

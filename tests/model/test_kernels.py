@@ -495,6 +495,14 @@ def test_a_model_learns_the_same_on_a_gpu(way, preset, bf16):
     assert_learns_the_same(way, preset, (), bf16=bf16, near=0.1 if bf16 else 2e-5)
 
 
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize(("preset", "cell"), [("local_p", "gru"), ("multi_head", "rnn"), ("cosine", "gru")])
+@pytest.mark.parametrize("way", ["GPU"], indirect=True)
+def test_other_cells_learn_the_same_on_a_gpu(way, preset, cell, bf16):
+    near = 0.1 if bf16 else 2e-5
+    assert_learns_the_same(way, preset, (f"encoder.cell={cell}",), bf16=bf16, near=near)
+
+
 def assert_learns_the_same(way, preset, layers, *, bf16, near):
     batch = toy_batch()
 

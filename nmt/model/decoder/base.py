@@ -240,7 +240,7 @@ class Decoder(nn.Module, ABC):
         )
 
     def project(self, embedded: Tensor) -> Tensor:
-        """Return the part of the first layer's pre-activations that the words give, [.., E] -> [.., G * H]."""
+        """Return the part of the first layer's pre-activations that the words give; see :meth:`Cell.project`."""
         return self.cells[0].project(embedded)  # pyright: ignore
 
     def step(self, embedded: Tensor, state: DecoderState) -> Decoded:
@@ -291,8 +291,8 @@ class Decoder(nn.Module, ABC):
 
     def _after(self, state: DecoderState, finals: Sequence[Tensor], steps: int, **changes: Any) -> DecoderState:
         """Return the state after so many steps that ended in ``finals``, h and c [B, H] of each layer."""
-        parts, of_cell = [part.unsqueeze(1) for part in finals], self.cells[0].parts
-        layers = tuple(both[:of_cell] for both in zip(parts[::2], parts[1::2], strict=True))  # pyright: ignore
+        parts, kept = [part.unsqueeze(1) for part in finals], self.cells[0].parts
+        layers = tuple(both[:kept] for both in zip(parts[::2], parts[1::2], strict=True))  # pyright: ignore
         return state._replace(layers=layers, position=state.position + steps, **changes)
 
     def _read(self, states: Tensor, embedded: Tensor, attended: Attended, after: DecoderState) -> Decoded:
@@ -345,5 +345,5 @@ class Decoder(nn.Module, ABC):
 
 
 def words_by_step(project: Callable[[Tensor], Tensor], embedded: Tensor) -> tuple[Tensor, ...]:
-    """Project all words at once and split by step: [B, T, E] -> T tensors [B, 1, G * H], each contiguous."""
+    """Project all words at once and split by step: [B, T, E] -> T tensors [B, 1, ..], each contiguous."""
     return project(embedded.transpose(0, 1)).unsqueeze(2).unbind(0)
