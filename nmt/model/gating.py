@@ -5,18 +5,19 @@ its output h' and what it carries besides, c', of the c before. A GRU and an RNN
 asked of the gradient of h' and of c' then adds up. With d. the gradients, all pre-activations' times the derivative of
 their own squashing:
 
-LSTM, blocks i, f, o, g::
+LSTM (Hochreiter & Schmidhuber 1997, with Gers et al.'s forget gate), blocks i, f, o, g::
 
     c' = f c + i g,   h' = o tanh(c');      d c' += d h' o (1 - tanh(c')^2)
     d i = d c' g,   d f = d c' c,   d o = d h' tanh(c'),   d g = d c' i,   d c = d c' f
 
-GRU, blocks r, z, n, u, where r and z are squashed, n is what inputs give to the candidate, and u = U_n h + b_n what the
-state gives; with both in one product, the weights of inputs have rows of zeros for u, and those of the state for n::
+GRU (Cho et al. 2014, arXiv:1406.1078, eqs. 5-8, as torch has it: see cells.py), blocks r, z, n, u, where r and z are
+squashed, n is what inputs give to the candidate, and u = U_n h + b_n what the state gives; with both in one product,
+the weights of inputs have rows of zeros for u, and those of the state for n::
 
     n = tanh(s_n + r u),   h' = (1 - z) n + z h;      d z = d h' (h - n)
     d s_n = d h' (1 - z) (1 - n^2),   d u = d s_n r,   d r = d s_n u,   d h = d h' z
 
-RNN, one block: h' = tanh(s).
+RNN (Elman 1990), one block: h' = tanh(s).
 
 As in kernels.py, ``kernels.c`` does it on a CPU, ``gpu_kernels.py`` on a GPU, and torch's operations everything else.
 """

@@ -42,7 +42,7 @@ class Layer(Part):
 
     Args:
         gating: the cells' kind; weights have the rows of its P blocks of pre-activations.
-        state: h_0, c_0 [B, H].
+        state: h_0, c_0 [B, H]; of cells that carry their output h_0 twice, to which both gradients then add up.
         recurrent: U [P * H, H].
         bias: b [P * H].
         fed: [P * H, D], the weight of what is fed at each step; None: nothing is.

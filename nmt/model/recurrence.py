@@ -250,11 +250,13 @@ class AttendSteps(Part):
         contexts: [T, B, M].
         weights: [T, B, S].
         described: what steps.c knows of it; None where it does not go through these steps.
+        of_query: where it does, the gradient of the query that it last went back through, [B, H].
     """
 
     steps: int
     contexts: Tensor
     weights: Tensor
+    of_query: Tensor
     described: AttentionSteps | None = None
 
     @abstractmethod
@@ -275,11 +277,6 @@ class AttendSteps(Part):
 
     def describe_halves(self) -> None:  # noqa: B027
         """Have keys and values in float16 too, where calls for all steps read those: for them a step mostly waits."""
-
-    @property
-    def of_query(self) -> Tensor:
-        """The gradient of the query that steps.c last went back through, [B, H]."""
-        raise NotImplementedError
 
 
 class Attend(AttendSteps):
@@ -316,6 +313,7 @@ class Attend(AttendSteps):
         structure = AttentionSteps()
         if not serves(self.values) or not self.score.describe(structure):
             return None
+        self.of_query = self.score.of_query
         batch, positions, size = self.values.shape
         self._scores = self.values.new_empty(batch, positions)
         sizes = {"batch": batch, "positions": positions, "size": size}
@@ -329,11 +327,6 @@ class Attend(AttendSteps):
         if self.rounding.kinds is not None and self.score.describe_halves(self.described):
             self._halves = self.values.half()
             describe(self.described, value_halves=self._halves)
-
-    @property
-    def of_query(self) -> Tensor:
-        """The query's gradient; see the base."""
-        return self.score.of_query
 
     @cached_property
     def _masks(self) -> list[tuple[Tensor, Tensor]]:

@@ -150,6 +150,7 @@ def test_goes_back_again_with_other_gradients(attention):
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_any_number_of_threads_gives_the_same(layers, kind, ends, calls, monkeypatch):
     """Layers side by side have a thread each where there are enough of them; and as step by step."""
+    torch.manual_seed(4)
     cells, inputs = [kind(64, 64) for _ in range(layers)], [torch.randn(7, 5, 64) for _ in range(layers)]
     states = [cell.zero_state(each, 5) for cell, each in zip(cells, inputs, strict=True)]
     threads, found = torch.get_num_threads(), []
@@ -167,7 +168,7 @@ def test_any_number_of_threads_gives_the_same(layers, kind, ends, calls, monkeyp
         torch.set_num_threads(threads)
     for other in found[1:]:
         for one, same in zip(found[0], other, strict=True):
-            assert one.detach().numpy() == close(same, 2e-6)
+            assert one.detach().numpy() == close(same, 1e-5)
 
 
 def test_small_matrices_and_double_precision_go_one_by_one(calls):

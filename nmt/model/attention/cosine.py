@@ -62,7 +62,7 @@ class CosineScore(Score):
 
 
 class _CosineSteps(StepScore):
-    """score_j = beta K_j . u with u = q / |q|, beta = softplus(z), z = w . q + b.
+    """Graves et al.'s eqs. 5-6: score_j = beta K_j . u with u = q / |q|, beta = softplus(z), z = w . q + b.
 
     Backwards::
 

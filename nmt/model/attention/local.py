@@ -105,7 +105,7 @@ class LocalPredictive(Alignment):
 
 
 class _PredictiveSteps(Attend):
-    """Local-p's weights and context of all steps, with y = tanh(W_p q), p = S sigmoid(z), z = v_p . y.
+    """Luong et al.'s eqs. 9-10 at all steps, with y = tanh(W_p q), p = S sigmoid(z), z = v_p . y, and backwards.
 
     With b the softmax over the window, which has no gradient of its own, and a_j = b_j g_j, where g_j is the Gaussian::
 

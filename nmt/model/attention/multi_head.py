@@ -153,7 +153,9 @@ class MultiHeadAttention(Attention):
 
 
 class _HeadsSteps(AttendSteps):
-    """c = W_o [c_1; ..; c_n] with c_i, and all that is backwards, as head i has it for the query W_q^i q.
+    """Vaswani et al.'s section 3.2.2 at all steps: c = W_o [c_1; ..; c_n], c_i as head i has it for the query W_q^i q.
+
+    Backwards [d c_1; ..; d c_n] = W_o^T d c, and d q = sum_i (W_q^i)^T d (W_q^i q), of which each head has its own.
 
     Args:
         heads: the steps of each.
